@@ -1,0 +1,456 @@
+//! Execution: a new program image (`exec`), and an attempt that gave none (`exec_failed`).
+
+use crate::wire::{Capabilities, Span, wire};
+
+wire! {
+    /// The body of an exec record: the process as it is once the new image is committed.
+    pub struct Exec {
+        pub capabilities: Capabilities,
+        pub namespaces: Namespaces,
+        /// The file that runs: for a script its interpreter.
+        pub inode: u64,
+        /// Bytes of argv in the new image, which may be more than `args` holds.
+        pub args_total: u64,
+        /// `dev_t` of the kernel: major in the upper bits from 20, minor below.
+        pub device: u32,
+        pub links: u32,
+        pub mode: u32,
+        pub owner_uid: u32,
+        pub owner_gid: u32,
+        /// Process id in the innermost pid namespace.
+        pub vpid: u32,
+        /// The thread that called exec; a thread other than the leader takes the leader's id.
+        pub caller_tid: u32,
+        pub argc: u32,
+        pub envc: u32,
+        /// `Exec::FLAG_*`.
+        pub flags: u32,
+        /// argv as the kernel copied it: the arguments, each with a NUL behind it.
+        pub args: Span,
+        /// Names from the file to the root, each with a NUL behind it.
+        pub executable: Span,
+        pub working_directory: Span,
+        /// The path that was given to exec, as the kernel copied it.
+        pub filename: Span,
+        /// The interpreter that a script's first line names; empty where there is no script.
+        pub interpreter: Span,
+        /// Name of the controlling terminal.
+        pub tty: [u8; 24],
+    }
+
+    /// Inode numbers of the namespaces, as in /proc/PID/ns.
+    pub struct Namespaces {
+        pub cgroup: u32,
+        pub ipc: u32,
+        pub mnt: u32,
+        pub net: u32,
+        pub pid: u32,
+        pub time: u32,
+        pub user: u32,
+        pub uts: u32,
+    }
+
+    /// The body of a record of an exec that failed.
+    pub struct ExecFailed {
+        /// errno, positive.
+        pub error: u32,
+        pub reserved: u32,
+        /// Read from the caller's memory after the call: another thread can have rewritten it.
+        pub path: Span,
+    }
+}
+
+impl Exec {
+    /// The kernel gave more privilege than the caller had (`AT_SECURE`).
+    pub const FLAG_SECURE: u32 = 1;
+    /// The file stands in the upper layer of an overlay: it is not in the image.
+    pub const FLAG_UPPER_LAYER: u32 = 2;
+    /// Whether `FLAG_UPPER_LAYER` could be told.
+    pub const FLAG_LAYER_KNOWN: u32 = 4;
+    /// argv could not be read.
+    pub const FLAG_ARGS_UNREADABLE: u32 = 8;
+    /// A path has more names than the walk follows, or no room.
+    pub const FLAG_PATH_TRUNCATED: u32 = 16;
+    /// The new image is a script, and `interpreter` is what runs.
+    pub const FLAG_SCRIPT: u32 = 32;
+}
+
+#[cfg(target_arch = "bpf")]
+mod programs {
+    use aya_ebpf::{
+        EbpfContext as _,
+        helpers::generated as helpers,
+        macros::{map, raw_tracepoint, tracepoint},
+        maps::HashMap,
+        programs::{RawTracePointContext, TracePointContext},
+    };
+    use aya_log_ebpf::debug;
+
+    use super::{Exec, ExecFailed, Namespaces};
+    use crate::{
+        counters::{EXECS, count},
+        emit::{self, Slot},
+        kernel::{self, Ptr, argument, copy_user_str, offset},
+        path::{self, Walk},
+        scope,
+        settings::ARGS_LIMIT,
+        task,
+        wire::{Header, Kind, Span, Subject},
+    };
+
+    const FIXED: usize = size_of::<Header>() + size_of::<Exec>();
+
+    /// `OVERLAYFS_SUPER_MAGIC`, include/uapi/linux/magic.h.
+    const OVERLAYFS: u64 = 0x794c_7630;
+
+    /// What a record is built from, collected once; a record that does not fit its slot is built
+    /// again in a larger one.
+    struct Source {
+        subject: Subject,
+        time: u64,
+        task: Ptr,
+        bprm: Ptr,
+        args_start: u64,
+        args_total: u64,
+        args_len: u64,
+        caller_tid: u32,
+    }
+
+    enum Built {
+        Submitted,
+        TooSmall,
+        RingFull,
+    }
+
+    /// hook: `sched_process_exec(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm)`,
+    /// in the new image's context, before its first instruction.
+    /// <https://github.com/torvalds/linux/blob/v6.18/fs/exec.c>
+    #[raw_tracepoint(tracepoint = "sched_process_exec")]
+    pub fn process_exec(ctx: RawTracePointContext) -> i32 {
+        if on_exec(&ctx).is_none() {
+            debug!(&ctx, "exec: a field could not be read");
+        }
+        0
+    }
+
+    #[inline(always)]
+    fn on_exec(ctx: &RawTracePointContext) -> Option<()> {
+        // SAFETY: the tracepoint has three arguments.
+        let (task, caller_tid, bprm) = unsafe {
+            (argument(ctx.as_ptr(), 0), argument(ctx.as_ptr(), 1) as u32, argument(ctx.as_ptr(), 2))
+        };
+        let (task, bprm) = (Ptr(task), Ptr(bprm));
+        let _not_there = TRIED.remove(caller_tid);
+        let subject = Subject::of(task)?;
+        if !scope::contains(&subject) {
+            return None;
+        }
+        count(&subject, EXECS);
+        if !emit::wanted(Kind::Exec, &subject) {
+            return Some(());
+        }
+        let mm = task.follow(offset!(task_mm))?;
+        let args_start: u64 = mm.read(offset!(mm_arg_start))?;
+        let args_total = mm.read::<u64>(offset!(mm_arg_end))?.saturating_sub(args_start);
+        let allowed = u64::from(emit::settings()?.args_max);
+        let source = Source {
+            subject,
+            time: kernel::now(),
+            task,
+            bprm,
+            args_start,
+            args_total,
+            args_len: if args_total < allowed { args_total } else { allowed },
+            caller_tid,
+        };
+        // One program for each size: the verifier wants constant sizes and bounds.
+        let mut built = build::<1024, 16>(&source);
+        if let Built::TooSmall = built {
+            built = build::<2048, 24>(&source);
+        }
+        if let Built::TooSmall = built {
+            built = build::<4096, 32>(&source);
+        }
+        if let Built::TooSmall = built {
+            built = build::<16384, 64>(&source);
+        }
+        if let Built::TooSmall = built {
+            built = build::<{ LAST }, 128>(&source);
+        }
+        if let Built::RingFull = built {
+            emit::ring_full(Kind::Exec);
+        }
+        Some(())
+    }
+
+    /// Large enough for the most of argv, and for paths of `PATH_MAX`.
+    const LAST: usize = ARGS_LIMIT as usize + 20 * 1024;
+
+    /// Builds the record in a slot of `N` bytes, with paths of up to `DEPTH` names.
+    #[inline(never)]
+    fn build<const N: usize, const DEPTH: usize>(source: &Source) -> Built {
+        // A slot too small for argv and the shortest of paths is not even reserved.
+        if N != LAST && source.args_len as usize > N - FIXED - 2 * path::NAME_SIZE {
+            return Built::TooSmall;
+        }
+        let Some(slot) = emit::reserve::<N>(Kind::Exec) else { return Built::RingFull };
+        let body = slot.body::<Exec>();
+        if tail::<N, DEPTH>(source, &slot, body).is_none() {
+            slot.discard();
+            return Built::TooSmall;
+        }
+        facts(source, body);
+        let len = slot.position();
+        slot.submit(Kind::Exec, &source.subject, source.time, len, 0);
+        Built::Submitted
+    }
+
+    /// Writes the strings; `None` where a larger slot may hold them.
+    #[inline(always)]
+    fn tail<const N: usize, const DEPTH: usize>(source: &Source, slot: &Slot, body: *mut Exec) -> Option<()> {
+        let mut flags = 0;
+        let mut len = source.args_len as usize;
+        // Restated for the verifier, right before its use.
+        if len > N - FIXED - path::NAME_SIZE {
+            len = N - FIXED - path::NAME_SIZE;
+        }
+        // SAFETY: N - FIXED bytes are left behind the fixed part.
+        let failed = unsafe {
+            helpers::bpf_probe_read_user(slot.base.add(FIXED).cast(), len as u32, source.args_start as *const _)
+        };
+        if failed != 0 {
+            flags |= Exec::FLAG_ARGS_UNREADABLE;
+            len = 0;
+        }
+        slot.set_position(FIXED + len);
+        // SAFETY: `body` is the slot's fixed part, here and below.
+        unsafe { (*body).args = Span { start: FIXED as u32, len: len as u32 } };
+
+        let file = source.task.follow(offset!(task_mm)).and_then(|mm| mm.follow(offset!(mm_exe_file)));
+        let executable = file.and_then(|file| file.field(offset!(file_path)));
+        // SAFETY: as above.
+        unsafe { (*body).executable = tail_path::<N, DEPTH>(executable, slot, &mut flags)? };
+        let directory = source.task.follow(offset!(task_fs)).and_then(|fs| fs.field(offset!(fs_pwd)));
+        // SAFETY: as above.
+        unsafe { (*body).working_directory = tail_path::<N, DEPTH>(directory, slot, &mut flags)? };
+
+        let given = source.bprm.follow(offset!(bprm_filename));
+        let interp = source.bprm.follow(offset!(bprm_interp));
+        // SAFETY: as above.
+        unsafe { (*body).filename = tail_string::<N>(given, slot, &mut flags)? };
+        // The kernel points both at one string until a script or binfmt_misc brings in an interpreter.
+        let interpreter = if given == interp {
+            Span::EMPTY
+        } else {
+            flags |= Exec::FLAG_SCRIPT;
+            tail_string::<N>(interp, slot, &mut flags)?
+        };
+        // SAFETY: as above.
+        unsafe { (*body).interpreter = interpreter };
+        // SAFETY: as above.
+        unsafe { (*body).flags = flags };
+        Some(())
+    }
+
+    /// Writes a path to the tail. `None` where a larger slot may hold it; in the last slot it is cut and flagged.
+    #[inline(always)]
+    fn tail_path<const N: usize, const DEPTH: usize>(
+        path: Option<Ptr>,
+        slot: &Slot,
+        flags: &mut u32,
+    ) -> Option<Span> {
+        let Some(path) = path else { return Some(Span::EMPTY) };
+        let start = slot.position();
+        if path::write::<N, DEPTH>(path, slot) != Walk::Complete {
+            if N != LAST {
+                return None;
+            }
+            *flags |= Exec::FLAG_PATH_TRUNCATED;
+        }
+        Some(Span { start: start as u32, len: slot.position().wrapping_sub(start) as u32 })
+    }
+
+    /// Writes a kernel string to the tail, by the same rule.
+    #[inline(always)]
+    fn tail_string<const N: usize>(from: Option<Ptr>, slot: &Slot, flags: &mut u32) -> Option<Span> {
+        let Some(from) = from else { return Some(Span::EMPTY) };
+        let copied = if N <= 4096 { copy_string::<N, 256>(from, slot) } else { copy_string::<N, 4096>(from, slot) };
+        if copied.is_none() && N == LAST {
+            *flags |= Exec::FLAG_PATH_TRUNCATED;
+            return Some(Span::EMPTY);
+        }
+        copied
+    }
+
+    /// `None` where the string may be longer than `MAX`, or there is no room for that many bytes.
+    #[inline(always)]
+    fn copy_string<const N: usize, const MAX: usize>(from: Ptr, slot: &Slot) -> Option<Span> {
+        let at = slot.room::<N, MAX>()?;
+        // SAFETY: MAX bytes are left, as just checked.
+        let len = unsafe { from.copy_str::<MAX>(slot.base.add(at)) }?;
+        if len == MAX && MAX < 4096 {
+            return None;
+        }
+        slot.set_position(at + len);
+        Some(Span { start: at as u32, len: len as u32 - 1 })
+    }
+
+    /// Writes the fixed part, but for the spans: member by member, since the whole would not fit on the stack.
+    #[inline(always)]
+    fn facts(source: &Source, body: *mut Exec) {
+        let (task, bprm) = (source.task, source.bprm);
+        let cred = task::credentials(task);
+        let file = task.follow(offset!(task_mm)).and_then(|mm| mm.follow(offset!(mm_exe_file)));
+        let inode = file.and_then(|file| file.follow(offset!(file_inode))).unwrap_or(Ptr(0));
+        let super_block = inode.follow(offset!(inode_sb)).unwrap_or(Ptr(0));
+        let secure_bit = offset!(bprm_secureexec).0;
+        let secure_word = Ptr(bprm.0.wrapping_add(u64::from(secure_bit / 32 * 4))).get::<u32>().unwrap_or(0);
+        let mut flags = layer(inode, super_block);
+        if secure_word >> (secure_bit % 32) & 1 != 0 {
+            flags |= Exec::FLAG_SECURE;
+        }
+        let (vpid, pid_namespace) = innermost_pid(task).unwrap_or((source.subject.tgid, 0));
+        let tty = task.follow(offset!(task_signal)).and_then(|signal| signal.follow(offset!(signal_tty)));
+        // SAFETY: `body` is the fixed part of a reserved slot, aligned to 8.
+        let exec = unsafe { &mut *body };
+        exec.capabilities = cred.and_then(task::capabilities).unwrap_or(crate::wire::Capabilities::NONE);
+        namespaces(task, cred, pid_namespace, &mut exec.namespaces);
+        exec.inode = inode.read(offset!(inode_ino)).unwrap_or(0);
+        exec.args_total = source.args_total;
+        exec.device = super_block.read(offset!(super_block_dev)).unwrap_or(0);
+        exec.links = inode.read(offset!(inode_nlink)).unwrap_or(0);
+        exec.mode = u32::from(inode.read::<u16>(offset!(inode_mode)).unwrap_or(0));
+        exec.owner_uid = inode.read(offset!(inode_uid)).unwrap_or(0);
+        exec.owner_gid = inode.read(offset!(inode_gid)).unwrap_or(0);
+        exec.vpid = vpid;
+        exec.caller_tid = source.caller_tid;
+        exec.argc = bprm.read(offset!(bprm_argc)).unwrap_or(0);
+        exec.envc = bprm.read(offset!(bprm_envc)).unwrap_or(0);
+        exec.flags |= flags;
+        exec.tty = tty.and_then(|tty| tty.read(offset!(tty_name))).unwrap_or([0; 24]);
+    }
+
+    /// Whether the file is an overlay's own, or the lower layer's.
+    #[inline(always)]
+    fn layer(inode: Ptr, super_block: Ptr) -> u32 {
+        if super_block.read(offset!(super_block_magic)) != Some(OVERLAYFS) {
+            return 0;
+        }
+        let (outer, upper) = (offset!(ovl_inode_vfs_inode), offset!(ovl_inode_upperdentry));
+        if outer.0 == crate::offsets::ABSENT {
+            return 0;
+        }
+        match Ptr(inode.0.wrapping_sub(u64::from(outer.0))).read::<u64>(upper) {
+            Some(0) => Exec::FLAG_LAYER_KNOWN,
+            Some(_) => Exec::FLAG_LAYER_KNOWN | Exec::FLAG_UPPER_LAYER,
+            None => 0,
+        }
+    }
+
+    /// The process id in the innermost pid namespace, and that namespace's inode number.
+    #[inline(always)]
+    pub(crate) fn innermost_pid(task: Ptr) -> Option<(u32, u32)> {
+        let pid = task.follow(offset!(task_thread_pid))?;
+        let level: u32 = pid.read(offset!(pid_level))?;
+        // `struct upid` is an int and a pointer on every 64-bit architecture.
+        let upid = pid.field(offset!(pid_numbers))?.element(level, 16);
+        let nr = upid.read(offset!(upid_nr))?;
+        let inum = upid.follow(offset!(upid_ns)).and_then(|ns| ns.read(offset!(pid_namespace_inum))).unwrap_or(0);
+        Some((nr, inum))
+    }
+
+    #[inline(always)]
+    fn namespaces(task: Ptr, cred: Option<Ptr>, pid: u32, to: &mut Namespaces) {
+        let proxy = task.follow(offset!(task_nsproxy)).unwrap_or(Ptr(0));
+        let inum = |member, inum| proxy.follow(member).and_then(|ns| ns.read(inum)).unwrap_or(0);
+        to.cgroup = inum(offset!(nsproxy_cgroup_ns), offset!(cgroup_namespace_inum));
+        to.ipc = inum(offset!(nsproxy_ipc_ns), offset!(ipc_namespace_inum));
+        to.mnt = inum(offset!(nsproxy_mnt_ns), offset!(mnt_namespace_inum));
+        to.net = inum(offset!(nsproxy_net_ns), offset!(net_inum));
+        to.pid = pid;
+        to.time = inum(offset!(nsproxy_time_ns), offset!(time_namespace_inum));
+        to.user = cred
+            .and_then(|cred| cred.follow(offset!(cred_user_ns)))
+            .and_then(|ns| ns.read(offset!(user_namespace_inum)))
+            .unwrap_or(0);
+        to.uts = inum(offset!(nsproxy_uts_ns), offset!(uts_namespace_inum));
+    }
+
+    /// Key: the thread that is in execve or execveat; value: its pointer to the path. Removed at the
+    /// call's end, at a successful exec, and at the thread's exit. Where it is full, the failure is
+    /// counted as lost state.
+    #[map]
+    pub(crate) static TRIED: HashMap<u32, u64> = HashMap::with_max_entries(4096, 0);
+
+    /// hook: `syscalls:sys_enter_execve(const char *filename, ...)`.
+    #[tracepoint]
+    pub fn execve_enter(ctx: TracePointContext) -> u32 {
+        tried(&ctx, 16)
+    }
+
+    /// hook: `syscalls:sys_enter_execveat(int fd, const char *filename, ...)`.
+    #[tracepoint]
+    pub fn execveat_enter(ctx: TracePointContext) -> u32 {
+        tried(&ctx, 24)
+    }
+
+    #[inline(always)]
+    fn tried(ctx: &TracePointContext, argument: usize) -> u32 {
+        // SAFETY: the syscall tracepoints' arguments stand 8 bytes apart from 16 on.
+        if let Ok(filename) = unsafe { ctx.read_at::<u64>(argument) }
+            && TRIED.insert(kernel::current_tid(), filename, 0).is_err()
+        {
+            emit::state_lost(Kind::ExecFailed);
+        }
+        0
+    }
+
+    /// hook: `syscalls:sys_exit_execve` and `sys_exit_execveat`, `long ret` at 16.
+    #[tracepoint]
+    pub fn exec_exit(ctx: TracePointContext) -> u32 {
+        let _nothing_to_tell = on_exec_exit(&ctx);
+        0
+    }
+
+    #[inline(always)]
+    fn on_exec_exit(ctx: &TracePointContext) -> Option<()> {
+        let tid = kernel::current_tid();
+        // SAFETY: the value is copied at once.
+        let filename = unsafe { *TRIED.get_ptr(tid)? };
+        let _raced = TRIED.remove(tid);
+        // SAFETY: the format of the syscall exit tracepoints.
+        let result = unsafe { ctx.read_at::<i64>(16) }.ok()?;
+        if result >= 0 {
+            return None;
+        }
+        let subject = Subject::current()?;
+        if !scope::contains(&subject) {
+            return None;
+        }
+        count(&subject, EXECS + 1);
+        if !emit::wanted(Kind::ExecFailed, &subject) {
+            return None;
+        }
+        const AT: usize = size_of::<Header>() + size_of::<ExecFailed>();
+        let Some(slot) = emit::reserve::<{ AT + 4096 }>(Kind::ExecFailed) else {
+            emit::ring_full(Kind::ExecFailed);
+            return None;
+        };
+        // SAFETY: 4096 bytes are left behind the fixed part.
+        let len = unsafe { copy_user_str::<4096>(filename, slot.base.add(AT)) }.unwrap_or(0);
+        let text = if len == 0 { 0 } else { len - 1 };
+        // SAFETY: the slot is larger than the fixed part, and aligned to 8.
+        unsafe {
+            slot.body::<ExecFailed>().write(ExecFailed {
+                error: result.unsigned_abs() as u32,
+                reserved: 0,
+                path: Span { start: AT as u32, len: text as u32 },
+            });
+        }
+        slot.submit(Kind::ExecFailed, &subject, kernel::now(), AT + text, 0);
+        Some(())
+    }
+}
+
+#[cfg(target_arch = "bpf")]
+pub(crate) use programs::{TRIED, innermost_pid};

@@ -1,0 +1,39 @@
+//! Kernel programs, and the wire format that they share with the agent.
+//!
+//! Built for BPF this crate is every program of tellwire. Built for the host it is the layout
+//! of the records, the counters and the field table, and nothing else. A family's wire structs
+//! and its programs stand in one file: `process` (fork, exit), `exec`, `network`, `privilege`, `cgroup`.
+#![no_std]
+#![cfg_attr(
+    target_arch = "bpf",
+    feature(core_intrinsics),
+    expect(internal_features, reason = "atomic_xadd: AtomicU64::fetch_add does not compile for BPF"),
+    expect(unsafe_code, reason = "every helper of the kernel is a call by address"),
+    expect(unreachable_pub, reason = "a program is public to the kernel by its section"),
+    allow(clippy::multiple_unsafe_ops_per_block, reason = "pointer arithmetic and its read are one step"),
+    allow(clippy::cast_possible_truncation, reason = "every bound is stated where it is used, for the verifier"),
+    allow(clippy::inline_always, reason = "the verifier knows bounds within a function only"),
+    allow(clippy::indexing_slicing, reason = "constant indexes into fixed arrays")
+)]
+
+pub mod counters;
+pub mod offsets;
+pub mod settings;
+pub mod wire;
+
+pub mod cgroup;
+pub mod exec;
+pub mod network;
+pub mod privilege;
+pub mod process;
+
+#[cfg(target_arch = "bpf")]
+mod emit;
+#[cfg(target_arch = "bpf")]
+mod kernel;
+#[cfg(target_arch = "bpf")]
+mod path;
+#[cfg(target_arch = "bpf")]
+mod scope;
+#[cfg(target_arch = "bpf")]
+mod task;

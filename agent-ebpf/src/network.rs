@@ -1,0 +1,388 @@
+//! Connections that this host opens: one `connect` for each attempt, with its final outcome.
+//!
+//! Three programs meet an attempt, and two maps tie them together:
+//!
+//! 1. `connect4`/`connect6` (cgroup hooks) see every attempt before the kernel looks for a route. The
+//!    address is the kernel's copy. It goes to `ATTEMPTS`, by thread.
+//! 2. `connect_started` sees the socket enter SYN_SENT, in the caller's context for blocking,
+//!    non-blocking and io_uring callers alike. The attempt is now a handshake: it moves to `PENDING`, by socket.
+//! 3. `connect_ended` sees the socket leave SYN_SENT, mostly in softirq, whoever runs. Filters and
+//!    attribution go by the stored owner.
+//!
+//! An attempt that never became a handshake (no route, denied) is told at the call's exit with its errno, or,
+//! where that is not traced (io_uring), at the thread's next attempt or its end, without one.
+
+use crate::wire::{Subject, names, wire};
+
+names! {
+    /// How an attempt ended; part of a counter's number, see [`crate::counters::CONNECTS`].
+    pub enum Outcome {
+        Established = 0 => "established",
+        Refused = 1 => "refused",
+        TimedOut = 2 => "timed_out",
+        Unreachable = 3 => "unreachable",
+        /// A cgroup program or a filter of the kernel forbade it.
+        Denied = 4 => "denied",
+        Reset = 5 => "reset",
+        /// The caller closed the socket before there was an outcome.
+        Aborted = 6 => "aborted",
+        /// Another error, see `error`.
+        Failed = 7 => "failed",
+        /// The outcome could not be learned.
+        Unknown = 8 => "unknown",
+    }
+}
+
+names! {
+    /// Where an address lies; part of a counter's number.
+    pub enum Scope {
+        Loopback = 0 => "loopback",
+        /// RFC 1918, RFC 6598, RFC 4193 and link-local addresses.
+        Private = 1 => "private",
+        Public = 2 => "public",
+    }
+}
+
+wire! {
+    /// Two ends of a connection. IPv4 is written as v4-mapped IPv6 (RFC 4291, 2.5.5.2), ports in host order.
+    pub struct Tuple {
+        pub remote: [u8; 16],
+        /// All zero where the attempt ended before an address was chosen.
+        pub local: [u8; 16],
+        pub remote_port: u16,
+        pub local_port: u16,
+        /// Inode number of the socket's network namespace; 0 where not known.
+        pub net_namespace: u32,
+    }
+
+    /// The body of a connect record. The header's time is that of the outcome.
+    pub struct Connect {
+        pub tuple: Tuple,
+        /// An [`Outcome`].
+        pub outcome: u32,
+        /// errno, positive; 0 for none, or none known.
+        pub error: u32,
+        /// Nanoseconds from SYN_SENT to the outcome; 0 where there was no handshake.
+        pub duration: u64,
+    }
+
+    /// An attempt that is no handshake yet: the value of `ATTEMPTS`.
+    pub struct Attempt {
+        pub time: u64,
+        pub tgid: u32,
+        pub reserved: u32,
+        pub remote: [u8; 16],
+        pub remote_port: u16,
+        pub padding: [u16; 3],
+    }
+
+    /// A handshake: the value of `PENDING`.
+    pub struct Pending {
+        pub time: u64,
+        pub subject: Subject,
+        pub tuple: Tuple,
+    }
+}
+
+#[cfg(target_arch = "bpf")]
+pub(crate) use programs::resolve_attempt;
+
+#[cfg(target_arch = "bpf")]
+mod programs {
+    use aya_ebpf::{
+        EbpfContext as _,
+        macros::{cgroup_sock_addr, map, raw_tracepoint, tracepoint},
+        maps::HashMap,
+        programs::{RawTracePointContext, SockAddrContext, TracePointContext},
+    };
+
+    use super::{Attempt, Connect, Outcome, Pending, Scope, Tuple};
+    use crate::{
+        counters::{CONNECTS, count},
+        emit,
+        kernel::{self, Ptr, argument, offset},
+        scope,
+        wire::{Header, Kind, Subject},
+    };
+
+    const AF_INET: u16 = 2;
+    const AF_INET6: u16 = 10;
+    const IPPROTO_TCP: u32 = 6;
+    // include/net/tcp_states.h (v6.18).
+    const TCP_SYN_SENT: u32 = 2;
+    const TCP_ESTABLISHED: u32 = 1;
+    // include/uapi/asm-generic/errno.h: the same on x86-64 and arm64.
+    const EPERM: u32 = 1;
+    const EACCES: u32 = 13;
+    const EINPROGRESS: u32 = 115;
+    const ENETUNREACH: u32 = 101;
+    const ENETDOWN: u32 = 100;
+    const EHOSTUNREACH: u32 = 113;
+    const EHOSTDOWN: u32 = 112;
+    const ECONNREFUSED: u32 = 111;
+    const ECONNRESET: u32 = 104;
+    const ETIMEDOUT: u32 = 110;
+
+    /// Key: the thread that is in connect. Written by the cgroup hooks; removed when the socket enters
+    /// SYN_SENT, at the call's exit, at the thread's next attempt and at its end. The agent sweeps what
+    /// stays. Where it is full, an immediate failure is counted as lost state.
+    #[map]
+    static ATTEMPTS: HashMap<u32, Attempt> = HashMap::with_max_entries(4096, 0);
+
+    /// Key: the address of the socket. Overwritten at SYN_SENT, so that a reused address never inherits an
+    /// owner; removed at the outcome: the removal that succeeds arbitrates. The agent sweeps what stays and
+    /// tells it as unknown. Where it is full, the attempt is told at once as unknown: nothing is lost but its
+    /// outcome. Sized by the agent.
+    #[map]
+    static PENDING: HashMap<u64, Pending> = HashMap::with_max_entries(16384, 0);
+
+    /// hook: cgroup/connect4, before routing; allows every attempt.
+    #[cgroup_sock_addr(connect4)]
+    pub fn connect4(ctx: SockAddrContext) -> i32 {
+        // SAFETY: the context of a connect4 hook.
+        let (protocol, address, port) = unsafe {
+            ((*ctx.sock_addr).protocol, (*ctx.sock_addr).user_ip4, (*ctx.sock_addr).user_port)
+        };
+        if protocol == IPPROTO_TCP {
+            attempted(mapped(address), port);
+        }
+        1
+    }
+
+    /// hook: cgroup/connect6.
+    #[cgroup_sock_addr(connect6)]
+    pub fn connect6(ctx: SockAddrContext) -> i32 {
+        // SAFETY: the context of a connect6 hook.
+        if unsafe { (*ctx.sock_addr).protocol } != IPPROTO_TCP {
+            return 1;
+        }
+        // SAFETY: as above. Four words, read one by one: the verifier allows no other size.
+        let words = unsafe {
+            let sock_addr = ctx.sock_addr;
+            [
+                core::ptr::read_volatile(&raw const (*sock_addr).user_ip6[0]),
+                core::ptr::read_volatile(&raw const (*sock_addr).user_ip6[1]),
+                core::ptr::read_volatile(&raw const (*sock_addr).user_ip6[2]),
+                core::ptr::read_volatile(&raw const (*sock_addr).user_ip6[3]),
+            ]
+        };
+        // SAFETY: as above.
+        let port = unsafe { (*ctx.sock_addr).user_port };
+        // SAFETY: 16 bytes are 16 bytes.
+        attempted(unsafe { core::mem::transmute::<[u32; 4], [u8; 16]>(words) }, port);
+        1
+    }
+
+    #[inline(always)]
+    fn attempted(remote: [u8; 16], port: u32) {
+        let tid = kernel::current_tid();
+        // What the thread tried before can no longer become a handshake.
+        resolve_attempt(tid, 0);
+        if kernel::scoped() {
+            match Subject::current() {
+                Some(subject) if scope::contains(&subject) => {}
+                _ => return,
+            }
+        }
+        let attempt = Attempt {
+            time: kernel::now(),
+            tgid: kernel::current_tgid(),
+            reserved: 0,
+            remote,
+            remote_port: u16::from_be(port as u16),
+            padding: [0; 3],
+        };
+        if ATTEMPTS.insert(tid, attempt, 0).is_err() {
+            emit::state_lost(Kind::Connect);
+        }
+    }
+
+    /// hook: `syscalls:sys_exit_connect`, `long ret` at 16.
+    #[tracepoint]
+    pub fn connect_exit(ctx: TracePointContext) -> u32 {
+        // SAFETY: the format of the syscall exit tracepoints.
+        let result = unsafe { ctx.read_at::<i64>(16) }.unwrap_or(0);
+        if result < 0 {
+            resolve_attempt(kernel::current_tid(), result.unsigned_abs() as u32);
+        }
+        0
+    }
+
+    /// Tells an attempt of this thread that never became a handshake, if there is one.
+    #[inline(always)]
+    pub(crate) fn resolve_attempt(tid: u32, error: u32) {
+        // SAFETY: copied at once; only this thread writes its entry.
+        let Some(attempt) = ATTEMPTS.get_ptr(tid).map(|attempt| unsafe { *attempt }) else { return };
+        if ATTEMPTS.remove(tid).is_err() {
+            return;
+        }
+        let Some(subject) = Subject::current() else { return };
+        let tuple = Tuple {
+            remote: attempt.remote,
+            local: [0; 16],
+            remote_port: attempt.remote_port,
+            local_port: 0,
+            net_namespace: 0,
+        };
+        let outcome = if error == 0 { Outcome::Failed } else { outcome(error) };
+        tell(&subject, &Connect { tuple, outcome: outcome as u32, error, duration: 0 }, kernel::now());
+    }
+
+    /// hook: `inet_sock_set_state(const struct sock *sk, const int oldstate, const int newstate)`: the change
+    /// to SYN_SENT, in the context of whoever called connect.
+    /// <https://github.com/torvalds/linux/blob/v6.18/net/ipv4/af_inet.c>
+    #[raw_tracepoint(tracepoint = "inet_sock_set_state")]
+    pub fn connect_started(ctx: RawTracePointContext) -> i32 {
+        // SAFETY: the tracepoint has three arguments.
+        if unsafe { argument(ctx.as_ptr(), 2) } as u32 == TCP_SYN_SENT {
+            // SAFETY: as above.
+            let _nothing_to_tell = started(Ptr(unsafe { argument(ctx.as_ptr(), 0) }));
+        }
+        0
+    }
+
+    #[inline(always)]
+    fn started(socket: Ptr) -> Option<()> {
+        let _not_there = ATTEMPTS.remove(kernel::current_tid());
+        let subject = Subject::current()?;
+        if !scope::contains(&subject) {
+            return None;
+        }
+        let tuple = tuple(socket)?;
+        let time = kernel::now();
+        if PENDING.insert(socket.0, Pending { time, subject, tuple }, 0).is_err() {
+            let connect = Connect { tuple, outcome: Outcome::Unknown as u32, error: 0, duration: 0 };
+            tell(&subject, &connect, time);
+        }
+        Some(())
+    }
+
+    /// hook: `inet_sock_set_state`: the change away from SYN_SENT.
+    ///
+    /// Attached twice, as itself and as [`connect_ended_twin`]: the kernel does not run a program inside
+    /// itself, and the outcome of one socket can arrive in an interrupt of another's. Then the twin runs.
+    #[raw_tracepoint(tracepoint = "inet_sock_set_state")]
+    pub fn connect_ended(ctx: RawTracePointContext) -> i32 {
+        ended(&ctx)
+    }
+
+    /// See [`connect_ended`].
+    #[raw_tracepoint(tracepoint = "inet_sock_set_state")]
+    pub fn connect_ended_twin(ctx: RawTracePointContext) -> i32 {
+        ended(&ctx)
+    }
+
+    #[inline(always)]
+    fn ended(ctx: &RawTracePointContext) -> i32 {
+        // SAFETY: the tracepoint has three arguments.
+        let (old, new) = unsafe { (argument(ctx.as_ptr(), 1) as u32, argument(ctx.as_ptr(), 2) as u32) };
+        if old == TCP_SYN_SENT && new != TCP_SYN_SENT {
+            // SAFETY: as above.
+            let _nothing_to_tell = outcome_of(Ptr(unsafe { argument(ctx.as_ptr(), 0) }), new);
+        }
+        0
+    }
+
+    #[inline(always)]
+    fn outcome_of(socket: Ptr, new: u32) -> Option<()> {
+        // SAFETY: copied at once, before the entry is removed; the socket is locked by whoever changes its state.
+        let pending = unsafe { *PENDING.get_ptr(socket.0)? };
+        PENDING.remove(socket.0).ok()?;
+        let now = kernel::now();
+        let tuple = tuple(socket)?;
+        let (outcome, error) = if new == TCP_ESTABLISHED {
+            (Outcome::Established, 0)
+        } else {
+            let hard = socket.read::<u32>(offset!(sock_err)).unwrap_or(0);
+            let error =
+                if hard == 0 { socket.read::<u32>(offset!(sock_err_soft)).unwrap_or(0) } else { hard };
+            if error == 0 { (Outcome::Aborted, 0) } else { (outcome(error), error) }
+        };
+        let connect = Connect { tuple, outcome: outcome as u32, error, duration: now - pending.time };
+        tell(&pending.subject, &connect, now);
+        Some(())
+    }
+
+    #[inline(always)]
+    fn outcome(error: u32) -> Outcome {
+        match error {
+            ECONNREFUSED => Outcome::Refused,
+            ETIMEDOUT => Outcome::TimedOut,
+            ENETUNREACH | EHOSTUNREACH | ENETDOWN | EHOSTDOWN => Outcome::Unreachable,
+            EPERM | EACCES => Outcome::Denied,
+            ECONNRESET => Outcome::Reset,
+            EINPROGRESS => Outcome::Unknown,
+            _ => Outcome::Failed,
+        }
+    }
+
+    /// Counts the attempt and makes it a record. Kept out of line: five programs come here.
+    #[inline(never)]
+    fn tell(subject: &Subject, connect: &Connect, time: u64) {
+        let remote = &connect.tuple.remote;
+        let v6 = u32::from(!is_mapped(remote));
+        let number = (v6 * 3 + scope_of(remote) as u32) * 16 + (connect.outcome & 15);
+        count(subject, CONNECTS + number);
+        if !emit::wanted(Kind::Connect, subject) {
+            return;
+        }
+        const LEN: usize = size_of::<Header>() + size_of::<Connect>();
+        let Some(slot) = emit::reserve::<LEN>(Kind::Connect) else { return emit::ring_full(Kind::Connect) };
+        // SAFETY: the slot has the body's size behind the header, and is aligned to 8.
+        unsafe { slot.body::<Connect>().write(*connect) };
+        slot.submit(Kind::Connect, subject, time, LEN, 0);
+    }
+
+    /// Both ends, from the kernel's socket.
+    #[inline(always)]
+    fn tuple(socket: Ptr) -> Option<Tuple> {
+        let (remote, local) = match socket.read::<u16>(offset!(sock_family))? {
+            AF_INET => (mapped(socket.read(offset!(sock_daddr))?), mapped(socket.read(offset!(sock_rcv_saddr))?)),
+            AF_INET6 => (socket.read(offset!(sock_v6_daddr))?, socket.read(offset!(sock_v6_rcv_saddr))?),
+            _ => return None,
+        };
+        Some(Tuple {
+            remote,
+            local,
+            remote_port: u16::from_be(socket.read(offset!(sock_dport))?),
+            local_port: socket.read(offset!(sock_num))?,
+            net_namespace: socket.follow(offset!(sock_net)).and_then(|net| net.read(offset!(net_inum))).unwrap_or(0),
+        })
+    }
+
+    /// An IPv4 address in network order, as a v4-mapped IPv6 address.
+    #[inline(always)]
+    fn mapped(address: u32) -> [u8; 16] {
+        // SAFETY: 16 bytes are 16 bytes.
+        unsafe { core::mem::transmute::<[u32; 4], [u8; 16]>([0, 0, 0xffff_u32.to_be(), address]) }
+    }
+
+    #[inline(always)]
+    fn is_mapped(address: &[u8; 16]) -> bool {
+        // SAFETY: 16 bytes are 16 bytes; unaligned is allowed.
+        let words = unsafe { core::ptr::read_unaligned(address.as_ptr().cast::<[u32; 4]>()) };
+        words[0] == 0 && words[1] == 0 && words[2] == 0xffff_u32.to_be()
+    }
+
+    /// The prefixes of [`Scope`].
+    #[inline(always)]
+    fn scope_of(address: &[u8; 16]) -> Scope {
+        let a = address;
+        if is_mapped(a) {
+            return match (a[12], a[13]) {
+                (127, _) => Scope::Loopback,
+                (10, _) | (172, 16..=31) | (192, 168) | (169, 254) | (100, 64..=127) => Scope::Private,
+                _ => Scope::Public,
+            };
+        }
+        // SAFETY: 16 bytes are 16 bytes; unaligned is allowed.
+        let words = unsafe { core::ptr::read_unaligned(a.as_ptr().cast::<[u32; 4]>()) };
+        if words[0] == 0 && words[1] == 0 && words[2] == 0 && words[3] == 1_u32.to_be() {
+            Scope::Loopback
+        } else if a[0] & 0xfe == 0xfc || (a[0] == 0xfe && a[1] & 0xc0 == 0x80) {
+            Scope::Private
+        } else {
+            Scope::Public
+        }
+    }
+}

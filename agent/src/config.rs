@@ -1,0 +1,276 @@
+//! The configuration: TOML, checked once, so that no part has to check again.
+//!
+//! The doc comment of each key is its manual: `tellwire config default` prints it. A flag goes
+//! over its environment variable over the file over the default, decided in [`layer`] alone.
+
+mod checks;
+mod choices;
+mod error;
+mod file;
+mod render;
+mod values;
+
+use std::collections::BTreeMap;
+use std::fmt::{self, Display};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::cli::{Given, RunArgs};
+
+pub(crate) use choices::{Format, KernelLog, Listen, LogLevel, OutputSpec, Profile, Style};
+pub(crate) use error::ConfigError;
+pub(crate) use render::default_toml;
+pub(crate) use values::{Count, PowerOfTwo, Size, Time, duration};
+
+/// Read if no other file is named and if it exists.
+const DEFAULT_FILE: &str = "/etc/tellwire/tellwire.toml";
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub(crate) struct Config {
+    pub(crate) agent: Agent,
+    pub(crate) kernel: Kernel,
+    pub(crate) processes: Processes,
+    pub(crate) output: Output,
+    pub(crate) http: Http,
+}
+
+/// What is watched, and what the agent says about itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub(crate) struct Agent {
+    /// How much makes a line. "default" is what an investigation needs, with successful connects
+    /// that repeat folded into one line; "full" is every event. Metrics are the same in both.
+    pub(crate) profile: Profile,
+    /// Only these event types make lines; an empty list means all of the profile. `tellwire events`
+    /// lists them. Metrics count all types.
+    pub(crate) types: Vec<String>,
+    /// Only these cgroups and those below them; an empty list means the whole host. A path under
+    /// the cgroup mount, or absolute. The kernel decides: everything else costs next to nothing
+    /// and is not counted as seen.
+    pub(crate) cgroups: Vec<PathBuf>,
+    /// Where the host's root directory is seen: in a container, where it is mounted, say "/host".
+    pub(crate) host_root: PathBuf,
+    /// How much the agent says about itself, on stderr.
+    pub(crate) log_level: LogLevel,
+}
+
+/// The programs in the kernel and their memory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub(crate) struct Kernel {
+    /// The process ring and the network ring have this size each. The urgent ring (credentials,
+    /// authentication, cgroups) is a quarter of it, but at least a page. What finds no room is
+    /// counted and is in the metrics, but makes no line.
+    pub(crate) ring_bytes: PowerOfTwo<4096, { 1 << 30 }>,
+    /// What an exec record carries of the arguments, in bytes; the rest is cut, and the line says so.
+    pub(crate) args_bytes: Size<0, 65536>,
+    /// Connects that can wait for their outcome at the same time. Those beyond are counted, and make no line.
+    pub(crate) pending_connects: Count<256, { 1 << 20 }>,
+    /// Cgroups with counters of their own; those beyond share one, so that sums stay exact.
+    pub(crate) cgroup_counters: Count<1024, { 1 << 22 }>,
+    /// Process records that one cgroup turns into lines in a second, 0 for no limit. What is
+    /// throttled is counted, and metrics stay exact.
+    pub(crate) throttle_process: Throttle,
+    /// The same for network records.
+    pub(crate) throttle_network: Throttle,
+    /// The same for urgent records.
+    pub(crate) throttle_urgent: Throttle,
+    /// How often the rings are read under traffic. Longer costs less and needs larger rings: a
+    /// ring must hold what comes in meanwhile.
+    pub(crate) poll_interval: Time<1, 1000>,
+    /// How much the kernel programs say about themselves, in the agent's log. It costs time in
+    /// the kernel: for finding a fault, not for running.
+    pub(crate) log: KernelLog,
+}
+
+type Throttle = Count<0, 1_000_000_000>;
+
+/// The table of running processes, from which lines get what the kernel does not say each time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub(crate) struct Processes {
+    /// Processes that are remembered at the most. Lines of those beyond say less.
+    pub(crate) max: Count<1024, { 1 << 22 }>,
+    /// How long a process is remembered after its exit, for what is still on its way to be told.
+    pub(crate) keep_exited: Time<0, 600_000>,
+}
+
+/// The lines.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub(crate) struct Output {
+    /// Where lines go. "none" stands alone: metrics without lines.
+    pub(crate) to: Vec<OutputSpec>,
+    /// The schema of the lines.
+    pub(crate) format: Format,
+    /// How lines look on stdout. "auto" is "pretty" on a terminal and "json" elsewhere. Files
+    /// always hold JSON.
+    pub(crate) style: Style,
+    /// What may wait for each output, in bytes. An output that is slower than the events loses
+    /// what finds no room; that is counted, and other outputs do not notice.
+    pub(crate) queue_bytes: Size<65536, { 1 << 30 }>,
+}
+
+/// Metrics and health.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub(crate) struct Http {
+    /// Where /metrics, /healthz and /readyz are served. They are not protected: on an address
+    /// that others reach, let the network decide who does.
+    pub(crate) listen: Listen,
+}
+
+impl Default for Agent {
+    fn default() -> Self {
+        Self {
+            profile: Profile::Default,
+            types: Vec::new(),
+            cgroups: Vec::new(),
+            host_root: "/".into(),
+            log_level: LogLevel::Info,
+        }
+    }
+}
+
+impl Default for Kernel {
+    fn default() -> Self {
+        Self {
+            ring_bytes: const { PowerOfTwo::new(2 << 20) },
+            args_bytes: const { Size::new(8192) },
+            pending_connects: const { Count::new(16384) },
+            cgroup_counters: const { Count::new(16384) },
+            throttle_process: const { Count::new(20_000) },
+            throttle_network: const { Count::new(100_000) },
+            throttle_urgent: const { Count::new(20_000) },
+            poll_interval: const { Time::from_millis(5) },
+            log: KernelLog::Off,
+        }
+    }
+}
+
+impl Default for Processes {
+    fn default() -> Self {
+        Self { max: const { Count::new(65536) }, keep_exited: const { Time::from_millis(10_000) } }
+    }
+}
+
+impl Default for Output {
+    fn default() -> Self {
+        Self {
+            to: vec![OutputSpec::Stdout],
+            format: Format::Ecs,
+            style: Style::Auto,
+            queue_bytes: const { Size::new(4 << 20) },
+        }
+    }
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self { listen: Listen::On(([127, 0, 0, 1], 9477).into()) }
+    }
+}
+
+impl Config {
+    /// What `run` with these arguments uses. `known_types` are the names of all event types.
+    pub(crate) fn load(args: &RunArgs, known_types: &[&str]) -> Result<Self, ConfigError> {
+        load(args, known_types, Path::new(DEFAULT_FILE)).map(|(config, _)| config)
+    }
+
+    /// What `path` says, without flags and environment.
+    pub(crate) fn from_file(path: &Path, known_types: &[&str]) -> Result<Self, ConfigError> {
+        from_file(path, known_types).map(|(config, _)| config)
+    }
+}
+
+/// What `run` with these arguments uses, as TOML that says where each value comes from.
+pub(crate) fn show(args: &RunArgs, known_types: &[&str]) -> Result<String, ConfigError> {
+    let (config, sources) = load(args, known_types, Path::new(DEFAULT_FILE))?;
+    Ok(render::effective(&config, &sources))
+}
+
+/// Where a value comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Source {
+    Default,
+    File(PathBuf, usize),
+    Given(Given),
+}
+
+impl Display for Source {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => formatter.write_str("default"),
+            Self::File(path, line) => write!(formatter, "file {}:{line}", path.display()),
+            Self::Given(Given::Env(variable)) => write!(formatter, "env {variable}"),
+            Self::Given(Given::Flag(flag)) => write!(formatter, "flag {flag}"),
+        }
+    }
+}
+
+/// Where values come from, by path (`agent.types`, and `agent.types[1]` for an element): those
+/// that are missing are defaults.
+type Sources = BTreeMap<String, Source>;
+
+fn load(
+    args: &RunArgs,
+    known_types: &[&str],
+    default_file: &Path,
+) -> Result<(Config, Sources), ConfigError> {
+    let (mut config, mut sources) = match &args.config {
+        Some(path) => from_file(path, known_types)?,
+        None => match from_file(default_file, known_types) {
+            Err(error) if error.cause() == Some(io::ErrorKind::NotFound) => Default::default(),
+            read => read?,
+        },
+    };
+    layer(&mut config, &mut sources, args);
+    checks::check(&config, known_types).map_err(|fault| fault.at(&sources))?;
+    Ok((config, sources))
+}
+
+fn from_file(path: &Path, known_types: &[&str]) -> Result<(Config, Sources), ConfigError> {
+    let (config, sources) = file::read(path)?;
+    checks::check(&config, known_types).map_err(|fault| fault.at(&sources))?;
+    Ok((config, sources))
+}
+
+/// Flags and environment over what is there.
+fn layer(config: &mut Config, sources: &mut Sources, args: &RunArgs) {
+    let Config { agent, kernel, processes: _, output, http } = config;
+    let list = |list: &[_]| (!list.is_empty()).then(|| list.to_vec());
+    let mut over = Over { sources, args };
+    over.set(&mut agent.profile, args.profile, "agent.profile", "profile");
+    over.set(&mut agent.types, (!args.types.is_empty()).then(|| args.types.clone()), "agent.types", "types");
+    over.set(&mut agent.cgroups, list(&args.cgroups), "agent.cgroups", "cgroups");
+    over.set(&mut agent.host_root, args.host_root.clone(), "agent.host-root", "host_root");
+    over.set(&mut agent.log_level, args.log_level, "agent.log-level", "log_level");
+    over.set(&mut kernel.log, args.kernel_log, "kernel.log", "kernel_log");
+    over.set(&mut output.to, (!args.outputs.is_empty()).then(|| args.outputs.clone()), "output.to", "outputs");
+    over.set(&mut output.format, args.format, "output.format", "format");
+    let (style, id) = args.style().unzip();
+    over.set(&mut output.style, style, "output.style", id.unwrap_or_default());
+    over.set(&mut http.listen, args.listen, "http.listen", "listen");
+}
+
+struct Over<'a> {
+    sources: &'a mut Sources,
+    args: &'a RunArgs,
+}
+
+impl Over<'_> {
+    /// `id` is the argument's name in [`RunArgs`].
+    fn set<T>(&mut self, slot: &mut T, value: Option<T>, key: &str, id: &str) {
+        let Some(value) = value else { return };
+        *slot = value;
+        // The places of the elements that the file had.
+        self.sources.retain(|path, _| !path.starts_with(&format!("{key}[")));
+        if let Some(given) = self.args.given(id) {
+            self.sources.insert(key.to_owned(), Source::Given(given.clone()));
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! What no single value can know: lists, and names that other parts decide.
+
+use super::error::{ConfigError, nearest};
+use super::{Config, Format, OutputSpec, Source, Sources};
+use crate::cli::Given;
+
+/// What is wrong with the value of a key.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Fault {
+    key: &'static str,
+    /// The element, if the value is a list.
+    index: Option<usize>,
+    wrong: String,
+    instead: Option<String>,
+}
+
+impl Fault {
+    fn new(key: &'static str, index: Option<usize>, wrong: String, instead: &str) -> Self {
+        Self { key, index, wrong, instead: Some(instead.into()) }
+    }
+
+    pub(super) fn at(self, sources: &Sources) -> ConfigError {
+        let Self { key, index, wrong, instead } = self;
+        let element = index.and_then(|index| sources.get(&format!("{key}[{index}]")));
+        match element.or_else(|| sources.get(key)) {
+            Some(Source::File(path, line)) => ConfigError::line(path, *line, wrong, instead),
+            Some(Source::Given(Given::Flag(by) | Given::Env(by))) => ConfigError::given(by, wrong, instead),
+            Some(Source::Default) | None => ConfigError::given(key, wrong, instead),
+        }
+    }
+}
+
+pub(super) fn check(config: &Config, known_types: &[&str]) -> Result<(), Fault> {
+    let Config { agent, kernel: _, processes: _, output, http: _ } = config;
+    check_types(&agent.types, known_types)?;
+    if let Some(index) = agent.cgroups.iter().position(|path| path.as_os_str().is_empty()) {
+        let wrong = "a cgroup without a path".into();
+        return Err(Fault::new("agent.cgroups", Some(index), wrong, "write its path, \"/\" for all of them"));
+    }
+    if !agent.host_root.is_absolute() {
+        let wrong = format!("host-root {} is no absolute path", agent.host_root.display());
+        return Err(Fault::new("agent.host-root", None, wrong, "write one that begins with /"));
+    }
+    check_outputs(&output.to)?;
+    match output.format {
+        Format::Ecs => Ok(()),
+        Format::Ocsf => {
+            let wrong = "format ocsf is not available yet; use ecs".into();
+            Err(Fault { key: "output.format", index: None, wrong, instead: None })
+        }
+    }
+}
+
+/// `known` are the names of all event types.
+fn check_types(types: &[String], known: &[&str]) -> Result<(), Fault> {
+    match types.iter().enumerate().find(|(_, name)| !known.contains(&name.as_str())) {
+        Some((index, name)) => {
+            let wrong = format!("unknown event type {name}");
+            Err(Fault::new("agent.types", Some(index), wrong, &nearest(name, known)))
+        }
+        None => Ok(()),
+    }
+}
+
+fn check_outputs(to: &[OutputSpec]) -> Result<(), Fault> {
+    if to.is_empty() {
+        let wrong = "no output".into();
+        return Err(Fault::new("output.to", None, wrong, "write \"none\" for metrics without lines"));
+    }
+    if to.len() > 1 && let Some(index) = to.iter().position(|output| *output == OutputSpec::None) {
+        let wrong = "none and another output".into();
+        return Err(Fault::new("output.to", Some(index), wrong, "write only one of them"));
+    }
+    for (index, output) in to.iter().enumerate() {
+        if to.iter().take(index).any(|earlier| earlier == output) {
+            let wrong = format!("{output} is there twice");
+            return Err(Fault::new("output.to", Some(index), wrong, "write it once"));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,115 @@
+//! The configuration as TOML: the default with its documentation, which is that of the structs,
+//! and the effective one with its sources.
+
+use std::fmt::Display;
+
+use schemars::generate::SchemaSettings;
+use serde_json::{Map, Value};
+
+use super::{Config, Source, Sources};
+
+/// Comments are wrapped here.
+const WIDTH: usize = 100;
+
+/// The default configuration, which says what each key is for and what it accepts.
+pub(crate) fn default_toml() -> String {
+    let mut text = String::new();
+    comment(
+        &mut text,
+        "Configuration of tellwire: every key with its default, and any of them may be left out. \
+         Flags and environment variables (TELLWIRE_...) go over this file.",
+    );
+    for section in sections(&Config::default()) {
+        text.push('\n');
+        comment(&mut text, text_of(&section.schema, "description"));
+        push(&mut text, format_args!("[{}]", section.name));
+        for (index, key) in section.keys.iter().enumerate() {
+            if index > 0 {
+                text.push('\n');
+            }
+            comment(&mut text, text_of(&key.schema, "description"));
+            match (text_of(&key.schema, "accepts"), key.schema.pointer("/items/accepts").and_then(Value::as_str)) {
+                ("", None) => {}
+                ("", Some(accepts)) => comment(&mut text, &format!("Accepts a list of {accepts}.")),
+                (accepts, _) => comment(&mut text, &format!("Accepts {accepts}.")),
+            }
+            push(&mut text, format_args!("{} = {}", key.name, key.value));
+        }
+    }
+    text
+}
+
+/// `config`, and where each of its values comes from.
+pub(super) fn effective(config: &Config, sources: &Sources) -> String {
+    let mut text = String::new();
+    for (index, section) in sections(config).iter().enumerate() {
+        if index > 0 {
+            text.push('\n');
+        }
+        push(&mut text, format_args!("[{}]", section.name));
+        for key in &section.keys {
+            let source = sources.get(&format!("{}.{}", section.name, key.name)).unwrap_or(&Source::Default);
+            push(&mut text, format_args!("{} = {}  # {source}", key.name, key.value));
+        }
+    }
+    text
+}
+
+/// What serde accepts, with the doc comments.
+pub(super) fn schema() -> Value {
+    let settings = SchemaSettings::default().with(|settings| settings.inline_subschemas = true);
+    settings.into_generator().into_root_schema_for::<Config>().to_value()
+}
+
+/// The keys of a section, or the sections of the root, in the order of the struct.
+pub(super) fn properties(schema: &Value) -> Map<String, Value> {
+    schema.get("properties").and_then(Value::as_object).cloned().unwrap_or_default()
+}
+
+struct Section {
+    name: String,
+    schema: Value,
+    keys: Vec<Key>,
+}
+
+struct Key {
+    name: String,
+    schema: Value,
+    value: toml::Value,
+}
+
+fn text_of<'a>(schema: &'a Value, name: &str) -> &'a str {
+    schema.get(name).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn sections(config: &Config) -> Vec<Section> {
+    // What cannot be written as TOML cannot have been read: every path is UTF-8.
+    let mut values = toml::Table::try_from(config).unwrap_or_default();
+    let mut sections = Vec::new();
+    for (name, schema) in properties(&schema()) {
+        let Some(toml::Value::Table(mut values)) = values.remove(&name) else { continue };
+        let key = |(name, schema)| values.remove(&name).map(|value| Key { name, schema, value });
+        let keys = properties(&schema).into_iter().filter_map(key).collect();
+        sections.push(Section { name, schema, keys });
+    }
+    sections
+}
+
+fn push(text: &mut String, line: impl Display) {
+    text.push_str(&line.to_string());
+    text.push('\n');
+}
+
+/// `words` as comment lines.
+fn comment(text: &mut String, words: &str) {
+    let mut line = String::from("#");
+    for word in words.split_whitespace() {
+        if line.len() > 1 && line.len() + 1 + word.len() > WIDTH {
+            push(text, &line);
+            line.truncate(1);
+        }
+        line.push(' ');
+        line.push_str(word);
+    }
+    push(text, line);
+}

@@ -1,0 +1,128 @@
+//! The kernel's books, read from its maps: what became of each record, and what happened in each cgroup.
+
+use std::sync::Mutex;
+
+use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray};
+use rustc_hash::FxHashMap;
+use tellwire_ebpf::{
+    counters::{self, CountKey, Ledger},
+    wire::Kind,
+};
+use zerocopy::{FromBytes as _, IntoBytes as _};
+
+/// Words of a [`Ledger`]: aya reads arrays of words, not structs of another crate.
+type LedgerWords = [u64; size_of::<Ledger>() / 8];
+type CountKeyWords = [u64; size_of::<CountKey>() / 8];
+
+/// The maps that the programs count in.
+pub(crate) struct KernelBooks {
+    ledger: PerCpuArray<MapData, LedgerWords>,
+    overflow: Array<MapData, u64>,
+    counts: Mutex<Counts>,
+}
+
+/// Counters by cgroup, and what those of removed cgroups came to.
+struct Counts {
+    live: HashMap<MapData, CountKeyWords, u64>,
+    /// Sums of the counters that were taken out of the map.
+    harvested: Vec<u64>,
+    /// Counters of removed cgroups, with the value that was last seen. A counter leaves the map only once it
+    /// has stood still from one sweep to the next: a socket can report for its dead owner's cgroup.
+    still: FxHashMap<CountKeyWords, u64>,
+}
+
+impl KernelBooks {
+    pub(crate) fn new(ledger: MapData, counts: MapData, overflow: MapData) -> Result<Self, MapError> {
+        Ok(Self {
+            ledger: PerCpuArray::try_from(aya::maps::Map::PerCpuArray(ledger))?,
+            overflow: Array::try_from(aya::maps::Map::Array(overflow))?,
+            counts: Mutex::new(Counts {
+                live: HashMap::try_from(aya::maps::Map::HashMap(counts))?,
+                harvested: vec![0; counters::END as usize],
+                still: FxHashMap::default(),
+            }),
+        })
+    }
+
+    /// The ledger of each kind, summed over CPUs, by the kind's number.
+    pub(crate) fn ledgers(&self) -> Result<[Ledger; Kind::COUNT], MapError> {
+        let mut ledgers = [Ledger { seen: 0, submitted: 0, ring_full: 0, filtered: 0, throttled: 0, state_lost: 0 }; Kind::COUNT];
+        for (index, ledger) in (0_u32..).zip(&mut ledgers) {
+            for words in self.ledger.get(&index, 0)?.iter() {
+                let cpu = Ledger::read_from_bytes(words.as_bytes()).unwrap_or(*ledger);
+                ledger.seen += cpu.seen;
+                ledger.submitted += cpu.submitted;
+                ledger.ring_full += cpu.ring_full;
+                ledger.filtered += cpu.filtered;
+                ledger.throttled += cpu.throttled;
+                ledger.state_lost += cpu.state_lost;
+            }
+        }
+        Ok(ledgers)
+    }
+
+    /// Every counter summed over all cgroups, those that are gone too, by the counter's number.
+    pub(crate) fn totals(&self) -> Result<Totals, MapError> {
+        let counts = self.counts.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut sums = counts.harvested.clone();
+        let mut entries = 0;
+        for pair in counts.live.iter() {
+            let (key, value) = pair?;
+            entries += 1;
+            add(&mut sums, key, value);
+        }
+        drop(counts);
+        let mut overflow = 0;
+        for (index, sum) in (0_u32..).zip(&mut sums) {
+            let value = self.overflow.get(&index, 0)?;
+            overflow += value;
+            *sum += value;
+        }
+        Ok(Totals { sums, entries, overflow })
+    }
+
+    /// Takes the counters of cgroups that are gone out of the map, keeping their sums.
+    pub(crate) fn sweep(&self, is_gone: impl Fn(&CountKey) -> bool) -> Result<(), MapError> {
+        let mut counts = self.counts.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let Counts { live, harvested, still } = &mut *counts;
+        let mut candidates = FxHashMap::default();
+        for pair in live.iter() {
+            let (key, value) = pair?;
+            let Ok(parsed) = CountKey::read_from_bytes(key.as_bytes()) else { continue };
+            if is_gone(&parsed) {
+                candidates.insert(key, value);
+            }
+        }
+        for (key, value) in &candidates {
+            if still.get(key) == Some(value) {
+                // Between this read and the removal only a late socket's report could be lost, and none came
+                // for a whole sweep.
+                let value = live.get(key, 0).unwrap_or(*value);
+                if live.remove(key).is_ok() {
+                    add(harvested, *key, value);
+                }
+            }
+        }
+        *still = candidates;
+        Ok(())
+    }
+}
+
+fn add(sums: &mut [u64], key: CountKeyWords, value: u64) {
+    if let Ok(key) = CountKey::read_from_bytes(key.as_bytes())
+        && let Some(sum) = sums.get_mut(key.counter as usize)
+    {
+        *sum += value;
+    }
+}
+
+/// What happened on the node.
+#[derive(Debug)]
+pub(crate) struct Totals {
+    /// By the counter's number, see [`tellwire_ebpf::counters`].
+    pub(crate) sums: Vec<u64>,
+    /// Counters in the map.
+    pub(crate) entries: u64,
+    /// What was counted without its cgroup, since the map was full.
+    pub(crate) overflow: u64,
+}

@@ -1,0 +1,261 @@
+//! The kernel's side of the agent, and the only folder that knows aya.
+//!
+//! `support` gathers facts, `btf` and `offsets` find fields, `probes` is the hook table, `ring` and
+//! `ledger` read what the programs write. [`Kernel::load`] puts them together.
+
+pub(crate) mod btf;
+pub(crate) mod ledger;
+pub(crate) mod offsets;
+pub(crate) mod options;
+pub(crate) mod pending;
+pub(crate) mod probes;
+pub(crate) mod ring;
+pub(crate) mod seed;
+pub(crate) mod support;
+mod tracefs;
+
+use std::{fs::File, os::fd::AsFd as _, path::Path};
+
+use anyhow::Context as _;
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{Array, HashMap, Map, MapData},
+    programs::{CgroupAttachMode, CgroupSockAddr, Program, RawTracePoint, TracePoint},
+};
+use tellwire_ebpf::{
+    offsets::Offsets,
+    settings::{CgroupKey, Host, Settings},
+    wire::Ring,
+};
+use zerocopy::IntoBytes as _;
+
+use self::{
+    ledger::KernelBooks,
+    options::Options,
+    pending::PendingConnects,
+    probes::{Hook, PROBES, Probe},
+    ring::{Reader, Rings},
+    support::Support,
+};
+use crate::scope::Scope;
+
+/// The kernel programs, as built by build.rs.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/probes"));
+
+/// Programs that are loaded and attached; they go with this value.
+pub(crate) struct Kernel {
+    ebpf: Ebpf,
+    /// What became of each row of the table.
+    pub(crate) probes: Vec<Attached>,
+    pub(crate) seeds: Vec<tellwire_ebpf::process::Seed>,
+}
+
+/// A row of the hook table, and why it is not attached if it is not.
+#[derive(Clone, Debug)]
+pub(crate) struct Attached {
+    pub(crate) probe: &'static Probe,
+    pub(crate) failure: Option<String>,
+}
+
+impl Attached {
+    pub(crate) fn is_attached(&self) -> bool {
+        self.failure.is_none()
+    }
+}
+
+/// What is taken over from the programs' maps by the parts that read them.
+pub(crate) struct Sources {
+    pub(crate) rings: Rings,
+    pub(crate) books: KernelBooks,
+    pub(crate) pending: PendingConnects,
+    pub(crate) wake: Wake,
+}
+
+/// Arms the kernel's early wake-up.
+pub(crate) struct Wake(Array<MapData, u32>);
+
+impl Wake {
+    /// The next record past a ring's watermark wakes the reader.
+    pub(crate) fn arm(&mut self) -> Result<(), aya::maps::MapError> {
+        for ring in Ring::ALL {
+            self.0.set(*ring as u32, 1, 0)?;
+        }
+        Ok(())
+    }
+}
+
+impl Kernel {
+    /// Loads the programs, attaches every row that this kernel can, and reads what runs already.
+    ///
+    /// `scope` are the cgroups that are looked at; `None` for all. Runs in a thread of its own, which may
+    /// have mounts of its own: tracefs is mounted there if the host does not have it.
+    pub(crate) fn load(
+        options: &Options,
+        support: &Support,
+        offsets: Offsets,
+        scope: Option<&Scope>,
+    ) -> anyhow::Result<Self> {
+        std::thread::scope(|threads| {
+            threads
+                .spawn(|| {
+                    if let Err(error) = tracefs::provide() {
+                        tracing::warn!(%error, "no tracefs: probes on system calls cannot attach");
+                    }
+                    Self::load_here(options, support, offsets, scope)
+                })
+                .join()
+                .map_err(|_| anyhow::anyhow!("the loading thread panicked"))?
+        })
+    }
+
+    fn load_here(
+        options: &Options,
+        support: &Support,
+        offsets: Offsets,
+        scope: Option<&Scope>,
+    ) -> anyhow::Result<Self> {
+        let facts = FactsBytes::new(&support.facts);
+        let mut ebpf = EbpfLoader::new()
+            .override_global("OFFSETS", offsets.as_bytes(), true)
+            .override_global("HOST", facts.0.as_slice(), true)
+            .override_global("AYA_LOG_LEVEL", &options.log_level, true)
+            .map_max_entries("RING_URGENT", options.bytes_of(Ring::Urgent))
+            .map_max_entries("RING_PROCESS", options.bytes_of(Ring::Process))
+            .map_max_entries("RING_NETWORK", options.bytes_of(Ring::Network))
+            .map_max_entries("PENDING", options.pending_connects)
+            .map_max_entries("COUNTS", options.cgroup_counters)
+            // Without the kernel's types: the programs have no relocations against them.
+            .btf(None)
+            .load(OBJECT)
+            .context("loading the kernel programs")?;
+        set_settings(&mut ebpf, &options.settings())?;
+
+        let mut kernel = Self { ebpf, probes: Vec::new(), seeds: Vec::new() };
+        for probe in PROBES {
+            let started = std::time::Instant::now();
+            let failure = kernel.attach(probe, support).err().map(|error| format!("{error:#}"));
+            if let Some(reason) = &failure {
+                tracing::warn!(probe = probe.name, reason, "probe not attached");
+            }
+            eprintln!("{} {:?} {:?}", probe.name, started.elapsed(), failure.as_deref().map(|f| f.chars().rev().take(1500).collect::<String>().chars().rev().collect::<String>()));
+            kernel.probes.push(Attached { probe, failure });
+            // New cgroups are heard of from here on; those that were there are scanned now.
+            if probe.name == "cgroup_rmdir"
+                && let Some(scope) = scope
+            {
+                kernel.set_scope(scope)?;
+            }
+        }
+        kernel.seeds = seed::read(&mut kernel.ebpf).unwrap_or_else(|error| {
+            tracing::warn!(error = format!("{error:#}"), "no task iterator: processes that run already are known from /proc only");
+            Vec::new()
+        });
+        Ok(kernel)
+    }
+
+    /// Whether anything at all is seen.
+    pub(crate) fn any_attached(&self) -> bool {
+        self.probes.iter().any(Attached::is_attached)
+    }
+
+    fn set_scope(&mut self, scope: &Scope) -> anyhow::Result<()> {
+        let map = self.ebpf.map_mut("SCOPE").context("the map SCOPE is missing")?;
+        let mut map: HashMap<_, [u64; 2], u8> = HashMap::try_from(map)?;
+        for CgroupKey { id, hierarchy } in scope.scan() {
+            map.insert([id, hierarchy], 1, 0).context("more cgroups in scope than the map holds")?;
+        }
+        Ok(())
+    }
+
+    fn attach(&mut self, probe: &Probe, support: &Support) -> anyhow::Result<()> {
+        for point in probe.points {
+            let program = self.ebpf.program_mut(point.program).context("not in the object")?;
+            match point.hook {
+                Hook::RawTracepoint(name) => {
+                    let program: &mut RawTracePoint = program.try_into()?;
+                    program.load()?;
+                    program.attach(name).with_context(|| format!("raw tracepoint {name}"))?;
+                }
+                Hook::Syscalls(names) => {
+                    let program: &mut TracePoint = program.try_into()?;
+                    program.load()?;
+                    for name in names {
+                        program.attach("syscalls", name).with_context(|| format!("tracepoint syscalls:{name}"))?;
+                    }
+                }
+                Hook::CgroupRoot => {
+                    let root = support.hierarchies.v2.as_deref().context("no cgroup v2 hierarchy is mounted")?;
+                    attach_to_cgroup(program, root)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the maps that the agent's parts read. Once.
+    pub(crate) fn take_sources(&mut self, options: &Options) -> anyhow::Result<Sources> {
+        let mut reader = |name, ring| Reader::new(self.take(name)?, options.bytes_of(ring) as usize);
+        let rings = Rings::new(
+            reader("RING_URGENT", Ring::Urgent)?,
+            reader("RING_PROCESS", Ring::Process)?,
+            reader("RING_NETWORK", Ring::Network)?,
+        );
+        let books = KernelBooks::new(self.take("LEDGER")?, self.take("COUNTS")?, self.take("COUNTS_OVERFLOW")?)?;
+        let pending = PendingConnects::new(self.take("PENDING")?, self.take("ATTEMPTS")?)?;
+        let wake = Wake(Array::try_from(Map::Array(self.take("WAKE_ARMED")?))?);
+        Ok(Sources { rings, books, pending, wake })
+    }
+
+    /// Hands the programs' diagnostics to `log`, if any are asked for.
+    pub(crate) fn kernel_log(&mut self) -> Result<aya_log::EbpfLogger<&'static dyn log::Log>, aya_log::Error> {
+        aya_log::EbpfLogger::init(&mut self.ebpf)
+    }
+
+    /// Detaches every program: what happens from here on is not seen. The rings stay readable.
+    pub(crate) fn detach(&mut self) {
+        for (name, program) in self.ebpf.programs_mut() {
+            let outcome = match program {
+                Program::RawTracePoint(program) => program.unload(),
+                Program::TracePoint(program) => program.unload(),
+                Program::CgroupSockAddr(program) => program.unload(),
+                _ => Ok(()),
+            };
+            if let Err(error) = outcome {
+                tracing::debug!(program = name, %error, "not unloaded");
+            }
+        }
+    }
+
+    fn take(&mut self, name: &str) -> anyhow::Result<MapData> {
+        match self.ebpf.take_map(name) {
+            Some(Map::RingBuf(map) | Map::PerCpuArray(map) | Map::HashMap(map) | Map::Array(map)) => Ok(map),
+            _ => anyhow::bail!("the map {name} is missing"),
+        }
+    }
+}
+
+fn attach_to_cgroup(program: &mut Program, root: &Path) -> anyhow::Result<()> {
+    let program: &mut CgroupSockAddr = program.try_into()?;
+    program.load()?;
+    let root_directory = File::open(root).with_context(|| format!("opening {}", root.display()))?;
+    // A link is one of many by itself; the mode that says so is refused for links.
+    program.attach(root_directory.as_fd(), CgroupAttachMode::Single)?;
+    Ok(())
+}
+
+fn set_settings(ebpf: &mut Ebpf, settings: &Settings) -> anyhow::Result<()> {
+    let map = ebpf.map_mut("SETTINGS").context("the map SETTINGS is missing")?;
+    let mut map: Array<_, [u32; size_of::<Settings>() / 4]> = Array::try_from(map)?;
+    let words: [u32; size_of::<Settings>() / 4] = zerocopy::transmute!(*settings);
+    map.set(0, words, 0)?;
+    Ok(())
+}
+
+/// The facts as bytes, for a global.
+struct FactsBytes([u8; size_of::<Host>()]);
+
+impl FactsBytes {
+    fn new(facts: &Host) -> Self {
+        Self(zerocopy::transmute!(*facts))
+    }
+}

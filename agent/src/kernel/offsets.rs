@@ -1,0 +1,78 @@
+//! Field offsets of the running kernel, for the programs' read-only table.
+
+use tellwire_ebpf::offsets::{ABSENT, FIELDS, Offsets};
+use thiserror::Error;
+use zerocopy::FromBytes as _;
+
+use super::btf::Btf;
+
+#[derive(Debug, Error, PartialEq, Eq)]
+pub(crate) enum OffsetError {
+    /// No name of a required field is in this kernel's BTF.
+    #[error("this kernel has none of {0}: please report it with the output of `uname -r`")]
+    Missing(String),
+    /// A field has another size than the programs read.
+    #[error("{path} is {found} bytes in this kernel, not {expected}: please report it with the output of `uname -r`")]
+    Size { path: &'static str, found: u32, expected: u32 },
+    /// Fields that are read in one go do not follow one another.
+    #[error("{0} do not follow one another in this kernel: please report it with the output of `uname -r`")]
+    Order(&'static str),
+}
+
+/// Looks every field up. Optional fields that this kernel lacks are [`ABSENT`].
+pub(crate) fn resolve(btf: &Btf) -> Result<Offsets, OffsetError> {
+    let values = FIELDS
+        .iter()
+        .map(|field| {
+            let found = field.paths.iter().find_map(|path| Some((*path, btf.member(path)?)));
+            match found {
+                Some((path, member)) if field.size != 0 && member.size != field.size => {
+                    Err(OffsetError::Size { path, found: member.size, expected: field.size })
+                }
+                // Bit fields stand in the table by their bit.
+                Some((_, member)) if field.name == "bprm_secureexec" => Ok(member.bit_offset),
+                Some((_, member)) => Ok(member.bit_offset / 8),
+                None if field.required => Err(OffsetError::Missing(field.paths.join(", "))),
+                None => Ok(ABSENT),
+            }
+        })
+        .collect::<Result<Vec<u32>, _>>()?;
+    let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_ne_bytes()).collect();
+    let offsets = Offsets::read_from_bytes(&bytes)
+        .map_err(|_| OffsetError::Order("the rows of the table and the members of its struct"))?;
+    check_order(&offsets)?;
+    Ok(offsets)
+}
+
+/// The programs read the ids, and the capability sets, of `struct cred` in one go each.
+fn check_order(offsets: &Offsets) -> Result<(), OffsetError> {
+    if offsets.cred_fsgid != offsets.cred_uid + 7 * 4 {
+        return Err(OffsetError::Order("the ids of struct cred"));
+    }
+    if offsets.cred_cap_ambient != offsets.cred_cap_inheritable + 4 * 8 {
+        return Err(OffsetError::Order("the capability sets of struct cred"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_required_field_is_found_in_the_running_kernel() {
+        let btf = Btf::parse(std::fs::read("/sys/kernel/btf/vmlinux").unwrap()).unwrap();
+        let offsets = resolve(&btf).unwrap();
+        assert_ne!(offsets.task_cred, ABSENT);
+    }
+
+    #[test]
+    fn a_missing_field_is_named() {
+        let empty = Btf::parse(
+            [&[0x9f, 0xeb, 1, 0, 24, 0, 0, 0][..], &[0; 16], &[0; 4]].concat(),
+        )
+        .unwrap();
+        let error = resolve(&empty).unwrap_err();
+        assert!(error.to_string().contains("task_struct.tgid"), "{error}");
+    }
+}

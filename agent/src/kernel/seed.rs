@@ -1,0 +1,21 @@
+//! What ran before the agent: the task iterator gives start times in nanoseconds, which /proc does not.
+
+use std::io::Read as _;
+
+use anyhow::Context as _;
+use aya::{Btf, Ebpf, programs::Iter};
+use tellwire_ebpf::process::Seed;
+use zerocopy::FromBytes as _;
+
+/// Runs the iterator once over all tasks.
+pub(super) fn read(ebpf: &mut Ebpf) -> anyhow::Result<Vec<Seed>> {
+    let program: &mut Iter = ebpf.program_mut("seed").context("not in the object")?.try_into()?;
+    // Dropped at once: the kernel's types are large.
+    program.load("task", &Btf::from_sys_fs()?)?;
+    let link = program.attach()?;
+    let mut file = program.take_link(link)?.into_file()?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    program.unload()?;
+    Ok(bytes.chunks_exact(size_of::<Seed>()).filter_map(|bytes| Seed::read_from_bytes(bytes).ok()).collect())
+}

@@ -1,0 +1,96 @@
+//! What this kernel and this host offer. Facts only; what follows from them is decided elsewhere.
+
+use std::{fs, path::PathBuf};
+
+use tellwire_ebpf::settings::Host;
+use thiserror::Error;
+
+use super::btf::Btf;
+use crate::host::{Hierarchies, HostRoot};
+
+/// Where the kernel gives its types.
+pub(crate) const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
+
+/// Why the agent cannot even try.
+#[derive(Debug, Error)]
+pub(crate) enum SupportError {
+    #[error("reading {0}: {1}: the kernel must be built with CONFIG_DEBUG_INFO_BTF=y")]
+    NoBtf(PathBuf, std::io::Error),
+    #[error("{0} is not BTF of this byte order")]
+    BadBtf(PathBuf),
+}
+
+/// Why the agent may not.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error("missing {0}: run as root (`sudo tellwire run`), or give the program the capabilities CAP_BPF, \
+         CAP_PERFMON, CAP_NET_ADMIN, CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH")]
+pub(crate) struct MissingCapability(pub(crate) &'static str);
+
+#[derive(Debug)]
+pub(crate) struct Support {
+    /// The output of `uname -r`.
+    pub(crate) release: String,
+    pub(crate) hierarchies: Hierarchies,
+    pub(crate) facts: Host,
+}
+
+impl Support {
+    /// Asks the kernel; gives its types as well, since they are large and wanted once.
+    pub(crate) fn detect(host: &HostRoot, scoped: bool) -> Result<(Self, Btf), SupportError> {
+        let path = PathBuf::from(VMLINUX);
+        let bytes = fs::read(&path).map_err(|error| SupportError::NoBtf(path.clone(), error))?;
+        let btf = Btf::parse(bytes).ok_or(SupportError::BadBtf(path))?;
+        let hierarchies = host.hierarchies();
+        let v1_subsystem = hierarchies
+            .v1
+            .as_ref()
+            .and_then(|v1| btf.enumerator("cgroup_subsys_id", &format!("{}_cgrp_id", v1.controller)));
+        let facts = Host {
+            v1_subsystem: v1_subsystem.unwrap_or(u32::MAX),
+            v1_hierarchy: hierarchies.v1.as_ref().map_or(0, |v1| v1.hierarchy),
+            scoped: u32::from(scoped),
+            exit_has_group_dead: u32::from(btf.tracepoint_arguments("sched_process_exit") == Some(2)),
+            credential_calls: CREDENTIAL_CALLS,
+        };
+        let release = rustix::system::uname().release().to_string_lossy().into_owned();
+        Ok((Self { release, hierarchies, facts }, btf))
+    }
+}
+
+/// Refuses a process that lacks what loading programs takes.
+pub(crate) fn check_capabilities() -> Result<(), MissingCapability> {
+    let effective = effective_capabilities();
+    // CAP_SYS_ADMIN stands for the first two before 5.8, and still does.
+    const NET_ADMIN: u64 = 1 << 12;
+    const SYS_ADMIN: u64 = 1 << 21;
+    const PERFMON: u64 = 1 << 38;
+    const BPF: u64 = 1 << 39;
+    if effective & (SYS_ADMIN | BPF) == 0 {
+        return Err(MissingCapability("CAP_BPF"));
+    }
+    if effective & (SYS_ADMIN | PERFMON) == 0 {
+        return Err(MissingCapability("CAP_PERFMON"));
+    }
+    if effective & (SYS_ADMIN | NET_ADMIN) == 0 {
+        return Err(MissingCapability("CAP_NET_ADMIN"));
+    }
+    Ok(())
+}
+
+/// The set in /proc/self/status; none where that cannot be read.
+fn effective_capabilities() -> u64 {
+    fs::read_to_string("/proc/self/status")
+        .ok()
+        .and_then(|status| {
+            let value = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
+            u64::from_str_radix(value.trim(), 16).ok()
+        })
+        .unwrap_or(0)
+}
+
+/// By the order of [`tellwire_ebpf::privilege::Call`].
+/// arch/x86/entry/syscalls/syscall_64.tbl and scripts/syscall.tbl (v6.18).
+#[cfg(target_arch = "x86_64")]
+const CREDENTIAL_CALLS: [u32; 10] = [105, 106, 113, 114, 117, 119, 122, 123, 116, 126];
+#[cfg(target_arch = "aarch64")]
+const CREDENTIAL_CALLS: [u32; 10] = [146, 144, 145, 143, 147, 149, 151, 152, 159, 91];

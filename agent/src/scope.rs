@@ -1,0 +1,85 @@
+//! The cgroups that are looked at where `--cgroup` chooses some.
+
+use std::{
+    fs,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
+
+use tellwire_ebpf::settings::CgroupKey;
+use thiserror::Error;
+
+use crate::host::Hierarchies;
+
+#[derive(Debug, Error, PartialEq, Eq)]
+pub(crate) enum ScopeError {
+    #[error("cgroup {0}: no such cgroup below {1}")]
+    Missing(String, String),
+    #[error("cgroup {0}: not in a hierarchy that tellwire reads ({1})")]
+    Elsewhere(String, String),
+}
+
+/// Directories of chosen cgroups, each with the hierarchy it belongs to.
+#[derive(Debug)]
+pub(crate) struct Scope(Vec<(PathBuf, u64)>);
+
+impl Scope {
+    /// Resolves paths that are absolute (below a cgroup mount), or relative to one.
+    pub(crate) fn new(paths: &[PathBuf], hierarchies: &Hierarchies) -> Result<Self, ScopeError> {
+        let mounts: Vec<(&Path, u64)> = hierarchies
+            .v2
+            .iter()
+            .map(|mount| (mount.as_path(), CgroupKey::V2))
+            .chain(hierarchies.v1.iter().map(|v1| (v1.mount.as_path(), CgroupKey::V1)))
+            .collect();
+        let known = mounts.iter().map(|(mount, _)| mount.display().to_string()).collect::<Vec<_>>().join(" or ");
+        let mut directories = Vec::new();
+        for path in paths {
+            let shown = path.display().to_string();
+            // The longest mount first: a v2 hierarchy can be mounted below where v1 controllers are.
+            let at = mounts
+                .iter()
+                .filter(|(mount, _)| path.starts_with(mount))
+                .max_by_key(|(mount, _)| mount.as_os_str().len())
+                .map(|(_, hierarchy)| (path.clone(), *hierarchy))
+                .filter(|(path, _)| path.is_dir())
+                .or_else(|| {
+                    let below = path.strip_prefix("/").unwrap_or(path);
+                    mounts
+                        .iter()
+                        .map(|(mount, hierarchy)| (mount.join(below), *hierarchy))
+                        .find(|(path, _)| path.join("cgroup.procs").exists())
+                });
+            match at {
+                Some(found) => directories.push(found),
+                None if path.is_dir() => return Err(ScopeError::Elsewhere(shown, known)),
+                None => return Err(ScopeError::Missing(shown, known)),
+            }
+        }
+        Ok(Self(directories))
+    }
+
+    /// The chosen cgroups and all that are below them now.
+    pub(crate) fn scan(&self) -> Vec<CgroupKey> {
+        let mut keys = Vec::new();
+        for (directory, hierarchy) in &self.0 {
+            walk(directory, &mut |path| {
+                if let Ok(metadata) = fs::metadata(path) {
+                    keys.push(CgroupKey { id: metadata.ino(), hierarchy: *hierarchy });
+                }
+            });
+        }
+        keys
+    }
+}
+
+/// Calls `visit` for a cgroup's directory and every one below it.
+pub(crate) fn walk(directory: &Path, visit: &mut impl FnMut(&Path)) {
+    visit(directory);
+    let Ok(entries) = fs::read_dir(directory) else { return };
+    for entry in entries.flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            walk(&entry.path(), visit);
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! `cargo xtask`: tellwire's development commands. This file only dispatches.
+//!
+//! One file per command. What several need stands in `setup` (the toolchain), `build` (cargo's binaries),
+//! `stream` (output as it comes) and `summary` (counting tests).
+
+mod build;
+mod lint;
+mod packages;
+mod run;
+mod setup;
+mod stream;
+mod summary;
+mod test;
+mod tidy;
+mod vm;
+
+use std::{fmt::Display, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "tellwire's development commands")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Bring what a build needs: toolchain parts and the BPF linker.
+    Setup,
+    /// Build the agent and print the path of its binary.
+    Build(build::Options),
+    /// Build the agent, then run it as root: live events on the terminal.
+    Run(run::Options),
+    /// Check formatting, clippy (host and BPF) and the house rules.
+    Lint,
+    /// Run every test: units, live ones on this kernel, live ones in a VM.
+    Test(test::Options),
+    /// Run the live tests on another kernel, in QEMU.
+    Vm(vm::Options),
+}
+
+fn main() -> ExitCode {
+    let Cli { command } = Cli::parse();
+    let outcome = match command {
+        Command::Setup => setup::run(),
+        Command::Build(options) => build::run(&options),
+        Command::Run(options) => run::run(&options),
+        Command::Lint => lint::run(),
+        Command::Test(options) => test::run(&options),
+        Command::Vm(options) => vm::run(&options),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(format_args!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "xtask speaks to a person")]
+fn say(text: impl Display) {
+    println!("{text}");
+}
+
+#[expect(clippy::print_stderr, reason = "xtask speaks to a person")]
+fn complain(text: impl Display) {
+    eprintln!("error: {text}");
+}

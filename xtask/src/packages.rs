@@ -1,0 +1,109 @@
+//! What tests need from the distribution: installed where we may, named where we may not.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail};
+use xshell::{Shell, cmd};
+
+use crate::{run, say};
+
+/// Who needs a package.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Need {
+    Live,
+    Vm,
+}
+
+struct Package {
+    name: &'static str,
+    /// A program in PATH, or an absolute path: whether it is there says whether the package is.
+    sign: &'static str,
+    needed_by: &'static [Need],
+    purpose: &'static str,
+}
+
+const fn package(
+    name: &'static str,
+    sign: &'static str,
+    needed_by: &'static [Need],
+    purpose: &'static str,
+) -> Package {
+    Package { name, sign, needed_by, purpose }
+}
+
+const PACKAGES: &[Package] = &[
+    package("runc", "runc", &[Need::Live], "real containers"),
+    package("containerd", "containerd", &[Need::Live], "real containers"),
+    package("docker.io", "dockerd", &[Need::Live], "real containers"),
+    package(
+        "busybox-static",
+        "/bin/busybox",
+        &[Need::Live, Need::Vm],
+        "container images and the VM's programs",
+    ),
+    package("prometheus", "promtool", &[Need::Live], "scrapes and checks the metrics"),
+    // The folder /usr/lib32 alone proves nothing: Debian's installer makes it, empty.
+    #[cfg(target_arch = "x86_64")]
+    package("gcc-multilib", "/usr/lib32/crt1.o", &[Need::Live], "32-bit programs"),
+    package("qemu-system-x86", "qemu-system-x86_64", &[Need::Vm], "other kernels"),
+];
+
+/// Installs what is missing, as root on Debian; otherwise names the command that does.
+pub(crate) fn ensure(sh: &Shell, need: Need) -> Result<()> {
+    let missing: Vec<&Package> = PACKAGES
+        .iter()
+        .filter(|package| package.needed_by.contains(&need) && !is_there(package.sign))
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<&str> = missing.iter().map(|package| package.name).collect();
+    if !run::on_path("apt-get") {
+        let signs: Vec<String> =
+            missing.iter().map(|package| format!("{} ({})", package.sign, package.purpose)).collect();
+        bail!("missing for the tests: {}: install them with your distribution's tool", signs.join(", "));
+    }
+    if !run::is_root() {
+        let names = names.join(" ");
+        bail!("packages are missing for the tests: `sudo apt-get install --no-install-recommends {names}`");
+    }
+    for Package { name, purpose, .. } in missing {
+        say(format_args!("installing {name}: {purpose}"));
+    }
+    update(sh)?;
+    cmd!(sh, "apt-get -qq -y install --no-install-recommends {names...}")
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        // Without an init that is asked, invoke-rc.d starts no daemon at this run level.
+        .env("RUNLEVEL", "1")
+        .quiet()
+        .run()
+        .context("installing packages for the tests")
+}
+
+/// Reads the distribution's package lists anew.
+pub(crate) fn update(sh: &Shell) -> Result<()> {
+    cmd!(sh, "apt-get -qq update")
+        .quiet()
+        .run()
+        .context("reading the package lists: run `apt-get update` as root")
+}
+
+fn is_there(sign: &str) -> bool {
+    if sign.starts_with('/') { Path::new(sign).exists() } else { run::on_path(sign) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{PACKAGES, is_there};
+
+    #[test]
+    fn a_sign_is_a_program_or_a_path() {
+        assert!(is_there("sh") && is_there("/bin/sh"));
+        assert!(!is_there("no-such-program") && !is_there("/no/such/path"));
+    }
+
+    #[test]
+    fn every_package_says_what_it_is_for() {
+        assert!(PACKAGES.iter().all(|package| !package.purpose.is_empty() && !package.sign.is_empty()));
+    }
+}

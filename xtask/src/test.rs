@@ -1,0 +1,72 @@
+//! `cargo xtask test`: units and replays, then live tests on this kernel, then the same in a VM.
+
+use std::{
+    io::{self, IsTerminal as _},
+    path::Path,
+    process::Command,
+};
+
+use anyhow::{Result, ensure};
+use clap::Args;
+use xshell::{Shell, cmd};
+
+use crate::{
+    build::{self, Linking, Profile},
+    packages::{self, Need},
+    run, setup,
+    summary::{Summary, stage},
+    vm,
+};
+
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Leave the VM out.
+    #[arg(long)]
+    no_vm: bool,
+    /// Run only tests whose name contains this.
+    filter: Option<String>,
+}
+
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let Options { no_vm, filter } = options;
+    let filter = filter.as_deref();
+    let sh = setup::ready()?;
+    if io::stdout().is_terminal() {
+        // Cargo writes to a pipe of ours, and would think that nobody looks.
+        sh.set_var("CARGO_TERM_COLOR", "always");
+    }
+    let mut stages = vec![
+        stage("unit tests", || units(&sh, filter)),
+        stage("live tests on this kernel", || live(&sh, filter)),
+    ];
+    if !no_vm {
+        let release = vm::DEFAULT_KERNEL;
+        stages.push(stage(&format!("live tests on Linux {release}"), || vm::tests(&sh, release, filter)));
+    }
+    stages.into_iter().sum::<Summary>().conclude()
+}
+
+/// Unit, replay and command line tests: no kernel, no root.
+fn units(sh: &Shell, filter: Option<&str>) -> Result<Summary> {
+    let packages = ["--package", "tellwire", "--package", "tellwire-ebpf", "--package", "xtask"];
+    let tests = cmd!(sh, "cargo test --no-fail-fast {packages...} {filter...}");
+    Summary::of(tests.into())
+}
+
+fn live(sh: &Shell, filter: Option<&str>) -> Result<Summary> {
+    packages::ensure(sh, Need::Live)?;
+    let agent = build::agent(sh, Profile::Release, Linking::Host)?;
+    Summary::of(live_tests(sh, &agent, filter)?)
+}
+
+/// Cargo builds as the user; only the test binaries run as root.
+fn live_tests(sh: &Shell, agent: &Path, filter: Option<&str>) -> Result<Command> {
+    let tests = cmd!(sh, "cargo test --no-fail-fast --package tellwire-tests {filter...}");
+    let mut tests = Command::from(tests.env("TELLWIRE_BIN", agent));
+    if !run::is_root() {
+        ensure!(run::has_sudo(), "live tests need root, and sudo is missing: run this as root");
+        let host = setup::rustc_says(sh, "host")?.to_uppercase().replace('-', "_");
+        tests.env(format!("CARGO_TARGET_{host}_RUNNER"), "sudo --preserve-env");
+    }
+    Ok(tests)
+}
