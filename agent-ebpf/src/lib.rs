@@ -5,6 +5,10 @@
 //! and its programs stand in one file: `process` (fork, exit), `exec`, `network`, `privilege`, `cgroup`.
 #![no_std]
 #![cfg_attr(
+    not(target_arch = "bpf"),
+    allow(missing_debug_implementations, reason = "zerocopy's derives make helper types without one")
+)]
+#![cfg_attr(
     target_arch = "bpf",
     feature(core_intrinsics),
     expect(internal_features, reason = "atomic_xadd: AtomicU64::fetch_add does not compile for BPF"),

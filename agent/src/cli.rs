@@ -10,7 +10,9 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::{BoolishValueParser, NonEmptyStringValueParser, Resettable, StyledStr, TypedValueParser as _};
+use clap::builder::{
+    BoolishValueParser, NonEmptyStringValueParser, Resettable, StyledStr, TypedValueParser as _,
+};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
@@ -73,7 +75,7 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "FILE", env = "TELLWIRE_CONFIG")]
     pub(crate) config: Option<PathBuf>,
 
-    /// How much makes a line
+    /// How much makes a line [default: default]
     #[arg(long, env = "TELLWIRE_PROFILE")]
     pub(crate) profile: Option<Profile>,
 
@@ -91,11 +93,11 @@ pub(crate) struct RunArgs {
     )]
     pub(crate) types: Vec<String>,
 
-    /// Where lines go: `stdout`, `file:PATH` or `none`. May be repeated
+    /// Where lines go: `stdout`, `file:PATH` or `none`. May be repeated [default: stdout]
     #[arg(long = "output", value_name = "OUTPUT", env = "TELLWIRE_OUTPUT", value_delimiter = ',')]
     pub(crate) outputs: Vec<OutputSpec>,
 
-    /// The schema of the lines
+    /// The schema of the lines [default: ecs]
     #[arg(long, env = "TELLWIRE_FORMAT")]
     pub(crate) format: Option<Format>,
 
@@ -107,11 +109,11 @@ pub(crate) struct RunArgs {
     #[arg(long, env = "TELLWIRE_JSON", value_parser = BoolishValueParser::new())]
     json: bool,
 
-    /// Where metrics and health are served: ADDR:PORT or none
+    /// Where metrics and health are served: ADDR:PORT or none [default: 127.0.0.1:9477]
     #[arg(long, value_name = "ADDR:PORT", env = "TELLWIRE_LISTEN")]
     pub(crate) listen: Option<Listen>,
 
-    /// Where the host's root directory is seen: / or, in a container, where it is mounted
+    /// Where the host's root directory is seen: / or, in a container, where it is mounted [default: /]
     #[arg(long, value_name = "DIR", env = "TELLWIRE_HOST_ROOT")]
     pub(crate) host_root: Option<PathBuf>,
 
@@ -119,11 +121,11 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "TIME", env = "TELLWIRE_DURATION", value_parser = parse_duration)]
     pub(crate) duration: Option<Duration>,
 
-    /// How much the agent says about itself, on stderr
+    /// How much the agent says about itself, on stderr [default: info]
     #[arg(long, value_name = "LEVEL", env = "TELLWIRE_LOG_LEVEL")]
     pub(crate) log_level: Option<LogLevel>,
 
-    /// How much the kernel programs say about themselves
+    /// How much the kernel programs say about themselves [default: off]
     #[arg(long, value_name = "LEVEL", env = "TELLWIRE_KERNEL_LOG")]
     pub(crate) kernel_log: Option<KernelLog>,
 
@@ -163,7 +165,7 @@ pub(crate) fn parse() -> Result<Cli, clap::Error> {
     parse_from(env::args_os())
 }
 
-fn parse_from(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
+pub(crate) fn parse_from(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
     let mut command = without_empty_variables(Cli::command());
     let matches =
         command.try_get_matches_from_mut(arguments).map_err(|error| name_variable(error, &command))?;
@@ -213,25 +215,27 @@ fn given(command: &clap::Command, matches: &ArgMatches) -> BTreeMap<String, Give
         ValueSource::EnvVariable => Some(Given::Env(arg.get_env()?.to_string_lossy().into_owned())),
         _ => None,
     };
-    command
-        .get_arguments()
-        .filter_map(|arg| Some((arg.get_id().to_string(), given(arg)?)))
-        .collect()
+    command.get_arguments().filter_map(|arg| Some((arg.get_id().to_string(), given(arg)?))).collect()
 }
 
 /// Clap blames a flag for a value that came from its variable: adds where to look.
 fn name_variable(mut error: clap::Error, command: &clap::Command) -> clap::Error {
-    let Some(ContextValue::String(blamed)) = error.get(ContextKind::InvalidArg) else { return error };
-    let commands = command.get_subcommands().flat_map(|sub| [sub].into_iter().chain(sub.get_subcommands()));
-    let arg = commands.flat_map(clap::Command::get_arguments).find(|arg| arg.to_string() == *blamed);
-    let Some((flag, variable)) = arg.and_then(|arg| Some((arg.get_long()?, arg.get_env()?))) else {
-        return error;
+    // Such as `--profile <PROFILE>`.
+    let blamed = match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(blamed)) => blamed.split(' ').next().unwrap_or_default().to_owned(),
+        _ => return error,
     };
-    let flag = format!("--{flag}");
-    let is_flag = |argument: OsString| {
-        argument.to_str().and_then(|text| text.strip_prefix(&flag)).is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
+    let mut arguments = command.get_subcommands().flat_map(|sub| {
+        sub.get_arguments().chain(sub.get_subcommands().flat_map(clap::Command::get_arguments))
+    });
+    let is_blamed =
+        |arg: &&clap::Arg| arg.get_long().is_some_and(|long| blamed.strip_prefix("--") == Some(long));
+    let Some(variable) = arguments.find(is_blamed).and_then(clap::Arg::get_env) else { return error };
+    let is_given = |argument: OsString| {
+        let rest = argument.to_str().and_then(|text| text.strip_prefix(&blamed));
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
     };
-    if env::var_os(variable).is_some() && !env::args_os().any(is_flag) {
+    if env::var_os(variable).is_some() && !env::args_os().any(is_given) {
         let tip = format!("the value is that of the environment variable {}", variable.display());
         let tip = ContextValue::StyledStrs(vec![StyledStr::from(tip)]);
         error.insert(ContextKind::Suggested, tip);
@@ -243,4 +247,173 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
     duration(text)
         .filter(|duration| !duration.is_zero())
         .ok_or_else(|| "write a time with its unit, such as 500ms, 30s or 5m".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+    use std::process;
+    use std::time::Duration;
+
+    use clap::CommandFactory as _;
+    use clap::error::ErrorKind;
+
+    use super::{Cli, Command, ConfigCommand, Given, RunArgs, env, parse_from};
+    use crate::config::{Config, OutputSpec, Profile, Style};
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        parse_from(line.split_whitespace().map(Into::into))
+    }
+
+    fn run(flags: &str) -> RunArgs {
+        match parse(&format!("tellwire run {flags}")).unwrap().command {
+            Command::Run(args) => *args,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn error(line: &str) -> String {
+        parse(line).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_commands_are_those_that_people_rely_on() {
+        Cli::command().debug_assert();
+        let matches =
+            |line: &str, is: fn(&Command) -> bool| assert!(is(&parse(line).unwrap().command), "{line}");
+        matches("tellwire run", |command| matches!(command, Command::Run(_)));
+        matches("tellwire check --json", |command| matches!(command, Command::Check(args) if args.json));
+        matches("tellwire config default", |command| {
+            matches!(command, Command::Config(ConfigCommand::Default))
+        });
+        matches(
+            "tellwire config check a.toml",
+            |command| matches!(command, Command::Config(ConfigCommand::Check { file }) if file == "a.toml"),
+        );
+        matches(
+            "tellwire config show --profile full",
+            |command| matches!(command, Command::Config(ConfigCommand::Show(args)) if args.profile == Some(Profile::Full)),
+        );
+        matches(
+            "tellwire events --json-schema",
+            |command| matches!(command, Command::Events(args) if args.json_schema),
+        );
+        matches("tellwire version", |command| matches!(command, Command::Version));
+    }
+
+    #[test]
+    fn lists_are_repeated_or_have_commas() {
+        let args = run("--cgroup a --cgroup /b --types exec,exit --output stdout --output file:/c");
+        assert_eq!(args.cgroups, [PathBuf::from("a"), "/b".into()]);
+        assert_eq!(args.types, ["exec", "exit"]);
+        assert_eq!(args.outputs, [OutputSpec::Stdout, OutputSpec::File("/c".into())]);
+        assert_eq!(args.given("outputs"), Some(&Given::Flag("--output".into())));
+        assert_eq!(args.given("listen"), None);
+    }
+
+    #[test]
+    fn durations_have_a_unit() {
+        assert_eq!(run("--duration 500ms").duration, Some(Duration::from_millis(500)));
+        assert_eq!(run("--duration 5m").duration, Some(Duration::from_mins(5)));
+        for wrong in ["30", "0s", "-1s", "soon"] {
+            let error = error(&format!("tellwire run --duration={wrong}"));
+            assert!(error.contains("write a time with its unit, such as 500ms, 30s or 5m"), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_what_to_write_instead() {
+        for (line, part) in [
+            ("tellwire run --profile ful", "possible values: default, full"),
+            ("tellwire run --output /tmp/x", "write \"stdout\", \"file:PATH\" or \"none\""),
+            ("tellwire run --listen 9477", "write an address with its port"),
+            ("tellwire run --pretty --json", "--pretty and --json cannot be used together"),
+            ("tellwire run --types exec,,exit", "a value is required for '--types <LIST>'"),
+            ("tellwire run --proflie full", "a similar argument exists: '--profile'"),
+            ("tellwire rum", "a similar subcommand exists: 'run'"),
+        ] {
+            let error = error(line);
+            assert!(error.contains(part), "{line}: {error}");
+        }
+    }
+
+    #[test]
+    fn help_is_no_error_and_no_command_is_one() {
+        assert!(!parse("tellwire --help").unwrap_err().use_stderr());
+        assert!(!parse("tellwire --version").unwrap_err().use_stderr());
+        assert!(parse("tellwire").unwrap_err().use_stderr());
+    }
+
+    #[test]
+    fn the_help_of_a_flag_says_its_default() {
+        let Config { agent, kernel, output, http, .. } = Config::default();
+        let command = Cli::command();
+        let run = command.find_subcommand("run").unwrap();
+        for (id, default) in [
+            ("profile", agent.profile.to_string()),
+            ("host_root", agent.host_root.display().to_string()),
+            ("log_level", agent.log_level.to_string()),
+            ("outputs", output.to[0].to_string()),
+            ("format", output.format.to_string()),
+            ("listen", http.listen.to_string()),
+            ("kernel_log", kernel.log.to_string()),
+        ] {
+            let arg = run.get_arguments().find(|arg| arg.get_id() == id).unwrap();
+            let help = arg.get_help().unwrap().to_string();
+            assert!(help.ends_with(&format!(" [default: {default}]")), "{help}");
+        }
+    }
+
+    /// Environment variables are those of a process: the test runs itself again with them.
+    fn with_variables(test: &str, variables: &[(&str, &str)]) -> bool {
+        if env::var_os("CLI_TEST_CHILD").is_some() {
+            return true;
+        }
+        let output = process::Command::new(env::current_exe().unwrap())
+            .args([&format!("cli::tests::{test}"), "--exact", "--nocapture"])
+            .env("CLI_TEST_CHILD", "1")
+            .envs(variables.iter().copied())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(
+            output.status.success() && said.contains("1 passed"),
+            "{said}{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        false
+    }
+
+    #[test]
+    fn variables_are_used_where_no_flag_is_and_empty_ones_are_none() {
+        let variables = [
+            ("TELLWIRE_PROFILE", "full"),
+            ("TELLWIRE_TYPES", "exec,exit"),
+            ("TELLWIRE_LISTEN", ""),
+            ("TELLWIRE_OUTPUT", "stdout,file:/a"),
+            ("TELLWIRE_PRETTY", "1"),
+        ];
+        if !with_variables("variables_are_used_where_no_flag_is_and_empty_ones_are_none", &variables) {
+            return;
+        }
+        let args = run("--types connect");
+        assert_eq!(args.profile, Some(Profile::Full));
+        assert_eq!(args.given("profile"), Some(&Given::Env("TELLWIRE_PROFILE".into())));
+        assert_eq!(args.types, ["connect"]);
+        assert_eq!(args.listen, None);
+        assert_eq!(args.outputs, [OutputSpec::Stdout, OutputSpec::File("/a".into())]);
+        assert_eq!(args.style(), Some((Style::Pretty, "pretty")));
+        assert_eq!(run("--json").style(), Some((Style::Json, "json")));
+    }
+
+    #[test]
+    fn a_wrong_variable_is_named() {
+        if !with_variables("a_wrong_variable_is_named", &[("TELLWIRE_PROFILE", "ful")]) {
+            return;
+        }
+        let error = parse("tellwire run").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidValue);
+        let tip = "tip: the value is that of the environment variable TELLWIRE_PROFILE";
+        assert!(error.to_string().contains(tip), "{error}");
+    }
 }

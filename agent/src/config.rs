@@ -216,11 +216,7 @@ impl Display for Source {
 /// that are missing are defaults.
 type Sources = BTreeMap<String, Source>;
 
-fn load(
-    args: &RunArgs,
-    known_types: &[&str],
-    default_file: &Path,
-) -> Result<(Config, Sources), ConfigError> {
+fn load(args: &RunArgs, known_types: &[&str], default_file: &Path) -> Result<(Config, Sources), ConfigError> {
     let (mut config, mut sources) = match &args.config {
         Some(path) => from_file(path, known_types)?,
         None => match from_file(default_file, known_types) {
@@ -250,7 +246,12 @@ fn layer(config: &mut Config, sources: &mut Sources, args: &RunArgs) {
     over.set(&mut agent.host_root, args.host_root.clone(), "agent.host-root", "host_root");
     over.set(&mut agent.log_level, args.log_level, "agent.log-level", "log_level");
     over.set(&mut kernel.log, args.kernel_log, "kernel.log", "kernel_log");
-    over.set(&mut output.to, (!args.outputs.is_empty()).then(|| args.outputs.clone()), "output.to", "outputs");
+    over.set(
+        &mut output.to,
+        (!args.outputs.is_empty()).then(|| args.outputs.clone()),
+        "output.to",
+        "outputs",
+    );
     over.set(&mut output.format, args.format, "output.format", "format");
     let (style, id) = args.style().unzip();
     over.set(&mut output.style, style, "output.style", id.unwrap_or_default());
@@ -271,6 +272,113 @@ impl Over<'_> {
         self.sources.retain(|path, _| !path.starts_with(&format!("{key}[")));
         if let Some(given) = self.args.given(id) {
             self.sources.insert(key.to_owned(), Source::Given(given.clone()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::{Path, PathBuf};
+
+    use super::{Config, OutputSpec, Profile, load, render};
+    use crate::cli::{Command, RunArgs, parse_from};
+
+    const TYPES: [&str; 3] = ["exec", "exec_failed", "exit"];
+
+    fn args(flags: &[&str]) -> RunArgs {
+        match parse_from(["tellwire", "run"].iter().chain(flags).map(Into::into)).unwrap().command {
+            Command::Run(args) => *args,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn file(folder: &tempfile::TempDir, text: &str) -> PathBuf {
+        let path = folder.path().join("t.toml");
+        fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// The error with `text` in the file, less the folder of the file.
+    fn error(text: &str, flags: &[&str]) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let path = file(&folder, text);
+        let error = load(&args(flags), &TYPES, &path).unwrap_err().to_string();
+        error.replace(&format!("{}/", folder.path().display()), "")
+    }
+
+    #[test]
+    fn a_flag_goes_over_the_file_over_the_default() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = file(&folder, "[agent]\nprofile = 'full'\ntypes = ['exit', 'exec']\n");
+        let flags =
+            args(&["--types", "exec,exec_failed", "--output", "file:/a", "--output", "stdout", "--json"]);
+        let (config, sources) = load(&flags, &TYPES, &path).unwrap();
+        assert_eq!(config.agent.profile, Profile::Full);
+        assert_eq!(config.agent.types, ["exec", "exec_failed"]);
+        assert_eq!(config.output.to, [OutputSpec::File("/a".into()), OutputSpec::Stdout]);
+        let shown = render::effective(&config, &sources);
+        for line in [
+            &format!("profile = \"full\"  # file {}:2", path.display()),
+            "types = [\"exec\", \"exec_failed\"]  # flag --types",
+            "to = [\"file:/a\", \"stdout\"]  # flag --output",
+            "style = \"json\"  # flag --json",
+            "log-level = \"info\"  # default",
+        ] {
+            assert!(shown.lines().any(|shown| shown == line), "{line} is not in\n{shown}");
+        }
+        // It is a configuration too.
+        assert_eq!(Config::from_file(&file(&folder, &shown), &TYPES), Ok(config));
+    }
+
+    #[test]
+    fn only_a_file_that_was_named_must_exist() {
+        let missing = Path::new("/nonexistent/t.toml");
+        assert_eq!(load(&args(&[]), &TYPES, missing).unwrap().0, Config::default());
+        let error = load(&args(&["--config", "/nonexistent/t.toml"]), &TYPES, missing).unwrap_err();
+        let line = "/nonexistent/t.toml: No such file or directory (os error 2): name a file that exists";
+        assert_eq!(error.to_string(), line);
+        let error = Config::from_file(Path::new("/"), &TYPES).unwrap_err().to_string();
+        assert!(error.starts_with("/: Is a directory"), "{error}");
+    }
+
+    #[test]
+    fn what_no_single_value_can_know_is_checked_where_it_was_written() {
+        let instead = "write exec (valid are exec, exec_failed, exit)";
+        for (text, flags, line) in [
+            (
+                "[agent]\ntypes = [\n  'exit',\n  'exce',\n]",
+                &[] as &[&str],
+                format!("t.toml:4: unknown event type exce: {instead}").as_str(),
+            ),
+            ("", &["--types", "exit,exce"], &format!("--types: unknown event type exce: {instead}")),
+            ("[output]\nformat = 'ocsf'", &[], "t.toml:2: format ocsf is not available yet; use ecs"),
+            ("", &["--format", "ocsf"], "format ocsf is not available yet; use ecs"),
+            (
+                "[agent]\nhost-root = 'host'",
+                &[],
+                "t.toml:2: host-root host is no absolute path: write one that begins with /",
+            ),
+            (
+                "[agent]\ncgroups = ['/a', '']",
+                &[],
+                "t.toml:2: a cgroup without a path: write its path, \"/\" for all of them",
+            ),
+            ("[output]\nto = []", &[], "t.toml:2: no output: write \"none\" for metrics without lines"),
+            (
+                "[output]\nto = ['none', 'stdout']",
+                &[],
+                "t.toml:2: none and another output: write only one of them",
+            ),
+            ("", &["--output", "file:/a,stdout,file:/a"], "--output: file:/a is there twice: write it once"),
+            // A flag does not make a bad file good.
+            (
+                "[output]\nto = []",
+                &["--output", "none"],
+                "t.toml:2: no output: write \"none\" for metrics without lines",
+            ),
+        ] {
+            assert_eq!(error(text, flags), line, "{text} {flags:?}");
         }
     }
 }

@@ -1,24 +1,76 @@
-//! tmp
-mod host; mod kernel; mod scope;
-fn main() -> anyhow::Result<()> {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
-    let host = host::HostRoot::new("/");
-    let paths: Vec<_> = std::env::args_os().skip(1).map(Into::into).collect();
-    let (support, btf) = kernel::support::Support::detect(&host, !paths.is_empty())?;
-    let t = std::time::Instant::now();
-    let offsets = kernel::offsets::resolve(&btf)?; drop(btf);
-    eprintln!("{offsets:?} {support:?} {:?}", t.elapsed());
-    let scope = scope::Scope::new(&paths, &support.hierarchies)?;
-    let options = kernel::options::Options { ring_bytes: 2<<20, args_bytes: 8192, pending_connects: 16384, cgroup_counters: 16384, throttle: [0;3], kinds: u32::MAX, log_level: 0 };
-    let mut k = kernel::Kernel::load(&options, &support, offsets, Some(&scope))?;
-    eprintln!("loaded {:?} seeds {}", t.elapsed(), k.seeds.len());
-    let mut s = k.take_sources(&options)?;
-    let end = std::time::Instant::now() + std::time::Duration::from_secs(8);
-    while std::time::Instant::now() < end {
-        s.rings.cycle(|ring, rec| { eprintln!("{ring:?} {} kind {} {}", rec.len(), rec[5], String::from_utf8_lossy(&rec[136..]).replace('\0', "|")); });
-        std::thread::sleep(std::time::Duration::from_millis(5));
+//! tellwire: what happens on this host, from the kernel, as exact metrics and JSON lines.
+
+mod app;
+mod books;
+mod check;
+mod cli;
+mod config;
+mod enrich;
+mod events;
+mod failure;
+mod host;
+mod http;
+mod kernel;
+mod lines;
+mod logging;
+mod metrics;
+mod outputs;
+mod pipeline;
+mod scope;
+
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+};
+
+use cli::{Command, ConfigCommand};
+use failure::Failure;
+
+fn main() -> ExitCode {
+    let cli = match cli::parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let is_error = error.use_stderr();
+            // Nothing can be done where not even this can be printed.
+            let _unprinted = error.print();
+            return if is_error { ExitCode::from(64) } else { ExitCode::SUCCESS };
+        }
+    };
+    match dispatch(&cli.command) {
+        Ok(code) => code,
+        Err(failure) => {
+            let _unprinted = writeln!(io::stderr(), "tellwire: {failure}");
+            failure.status()
+        }
     }
-    eprintln!("{:#?}", s.books.ledgers());
-    let t = s.books.totals()?; eprintln!("{t:?}");
-    Ok(())
+}
+
+fn dispatch(command: &Command) -> Result<ExitCode, Failure> {
+    match command {
+        Command::Run(args) => app::run(args),
+        Command::Check(args) => {
+            let (report, usable) = check::report(args.json)?;
+            print(&report)?;
+            Ok(if usable { ExitCode::SUCCESS } else { ExitCode::from(69) })
+        }
+        Command::Config(ConfigCommand::Default) => print(&config::default_toml()),
+        Command::Config(ConfigCommand::Check { file }) => {
+            config::Config::from_file(file, events::action::NAMES).map_err(Failure::usage)?;
+            print(&format!("{}: valid\n", file.display()))
+        }
+        Command::Config(ConfigCommand::Show(args)) => {
+            print(&config::show(args, events::action::NAMES).map_err(Failure::usage)?)
+        }
+        Command::Events(args) if args.json_schema => print(&lines::schema::json_schema()),
+        Command::Events(_) => print(&lines::schema::actions()),
+        Command::Version => print(&format!("tellwire {}\n", env!("CARGO_PKG_VERSION"))),
+    }
+}
+
+/// Prints to stdout; a reader that has gone is no error.
+fn print(text: &str) -> Result<ExitCode, Failure> {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::bug(error)),
+        _ => Ok(ExitCode::SUCCESS),
+    }
 }

@@ -67,7 +67,9 @@ fn check_outputs(to: &[OutputSpec]) -> Result<(), Fault> {
         let wrong = "no output".into();
         return Err(Fault::new("output.to", None, wrong, "write \"none\" for metrics without lines"));
     }
-    if to.len() > 1 && let Some(index) = to.iter().position(|output| *output == OutputSpec::None) {
+    if to.len() > 1
+        && let Some(index) = to.iter().position(|output| *output == OutputSpec::None)
+    {
         let wrong = "none and another output".into();
         return Err(Fault::new("output.to", Some(index), wrong, "write only one of them"));
     }

@@ -171,7 +171,9 @@ impl Word for OutputSpec {
         match text {
             "stdout" => Some(Self::Stdout),
             "none" => Some(Self::None),
-            _ => text.strip_prefix("file:").filter(|path| !path.is_empty()).map(|path| Self::File(path.into())),
+            _ => {
+                text.strip_prefix("file:").filter(|path| !path.is_empty()).map(|path| Self::File(path.into()))
+            }
         }
     }
 }

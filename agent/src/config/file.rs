@@ -23,8 +23,7 @@ fn parse(path: &Path, text: &str) -> Result<(Config, Sources), ConfigError> {
     let mut keys = Keys::default();
     keys.collect(table.get_ref(), "");
     file.check_keys(&keys)?;
-    let config =
-        Config::deserialize(Deserializer::from(table)).map_err(|error| file.value(&error, &keys))?;
+    let config = Config::deserialize(Deserializer::from(table)).map_err(|error| file.value(&error, &keys))?;
     let sources = keys
         .values
         .into_iter()
@@ -106,7 +105,8 @@ impl File<'_> {
         let span = error.span().unwrap_or_default();
         let within = |place: &Place| place.value.start <= span.start && span.end <= place.value.end;
         // The innermost: of those that hold the place, the one that begins last.
-        let key = keys.values.iter().filter(|(_, place)| within(place)).max_by_key(|(_, place)| place.value.start);
+        let key =
+            keys.values.iter().filter(|(_, place)| within(place)).max_by_key(|(_, place)| place.value.start);
         let wrong = match key {
             Some((path, place)) => {
                 let value = self.text.get(place.value.clone()).unwrap_or_default();
@@ -160,5 +160,119 @@ fn plain(expected: &str) -> &str {
         "a boolean" => "true or false",
         _ if expected.starts_with("struct ") => "a section with keys",
         _ => expected,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
+
+    use super::{Config, Source, parse};
+
+    fn error(text: &str) -> String {
+        parse(Path::new("t.toml"), text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn every_error_is_one_line_with_its_place_and_what_to_write_instead() {
+        for (text, line) in [
+            (
+                "[kernel]\nring-byte = 5",
+                "t.toml:2: unknown key ring-byte in [kernel]: write ring-bytes (valid are ring-bytes, \
+                 args-bytes, pending-connects, cgroup-counters, throttle-process, throttle-network, \
+                 throttle-urgent, poll-interval, log)",
+            ),
+            (
+                "[http]\nlisten = \"none\"\ntls = true",
+                "t.toml:3: unknown key tls in [http]: write one of listen",
+            ),
+            (
+                "\n[kernl]\nlog = \"off\"",
+                "t.toml:2: unknown section kernl: write kernel (valid are agent, kernel, processes, \
+                 output, http)",
+            ),
+            ("profile = \"full\"", "t.toml:1: unknown section profile: write it as a key of [agent]"),
+            ("[agent]\nprofile = 5", "t.toml:2: agent.profile = 5: write \"default\" or \"full\""),
+            ("agent.profile = \"ful\"", "t.toml:1: agent.profile = \"ful\": write \"default\" or \"full\""),
+            (
+                "[agent]\ntypes = \"exec\"",
+                "t.toml:2: agent.types = \"exec\": write a list, such as [\"one\", \"two\"]",
+            ),
+            (
+                "[agent]\ntypes = [\n  \"exec\",\n  7,\n]",
+                "t.toml:4: agent.types[1] = 7: write text in quotes",
+            ),
+            ("[agent]\nhost-root = 1", "t.toml:2: agent.host-root = 1: write text in quotes"),
+            ("agent = 1", "t.toml:1: agent = 1: write a section with keys"),
+            (
+                "[kernel]\nring-bytes = 5000",
+                "t.toml:2: kernel.ring-bytes = 5000: write a power of two from 4 KiB to 1 GiB, such \
+                 as \"2 MiB\"",
+            ),
+            (
+                "[kernel]\nring-bytes = \"2 GiB\"",
+                "t.toml:2: kernel.ring-bytes = \"2 GiB\": write a power of two from 4 KiB to 1 GiB, \
+                 such as \"2 MiB\"",
+            ),
+            (
+                "[kernel]\nargs-bytes = -1",
+                "t.toml:2: kernel.args-bytes = -1: write bytes from 0 to 64 KiB, such as 65536 or \
+                 \"64 KiB\"",
+            ),
+            (
+                "[kernel]\npending-connects = 12",
+                "t.toml:2: kernel.pending-connects = 12: write a whole number from 256 to 1048576",
+            ),
+            (
+                "[kernel]\npending-connects = \"300\"",
+                "t.toml:2: kernel.pending-connects = \"300\": write a whole number from 256 to 1048576",
+            ),
+            (
+                "[kernel]\npending-connects = 300.5",
+                "t.toml:2: kernel.pending-connects = 300.5: write a whole number from 256 to 1048576",
+            ),
+            (
+                "[kernel]\npoll-interval = 5",
+                "t.toml:2: kernel.poll-interval = 5: write a time from \"1ms\" to \"1s\", such as \
+                 \"500ms\"",
+            ),
+            (
+                "[output]\nto = [\"stdout\", \"file:\"]",
+                "t.toml:2: output.to[1] = \"file:\": write \"stdout\", \"file:PATH\" or \"none\"",
+            ),
+            (
+                "[http]\nlisten = \":9477\"",
+                "t.toml:2: http.listen = \":9477\": write an address with its port, such as \
+                 \"127.0.0.1:9477\" or \"[::]:9477\", or \"none\"",
+            ),
+            ("[agent]\nprofile = \"full\"\nprofile = \"full\"", "t.toml:3: not TOML: duplicate key"),
+            ("[agent", "t.toml:1: not TOML: unclosed table: write `]`"),
+            (
+                "[agent]\n\"a\\u001bb\" = 1",
+                "t.toml:2: unknown key a\\u{1b}b in [agent]: write one of profile, types, cgroups, \
+                 host-root, log-level",
+            ),
+        ] {
+            assert_eq!(error(text), line, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_first_fault_is_the_one_that_stands_first() {
+        assert!(error("[zzz]\n[agent]\naaa = 1").starts_with("t.toml:1: unknown section zzz"));
+        assert!(error("[kernel]\nzzz = 1\naaa = 1").starts_with("t.toml:2: unknown key zzz"));
+    }
+
+    #[test]
+    fn an_empty_file_is_the_default_and_values_know_their_line() {
+        let (config, sources) = parse(Path::new("t.toml"), "# nothing\n").unwrap();
+        assert_eq!(config, Config::default());
+        assert!(sources.is_empty());
+
+        let text = "[agent]\ntypes = [\n  'exec',\n]\n[http]\nlisten = 'none'";
+        let (_, sources) = parse(Path::new("t.toml"), text).unwrap();
+        for (key, line) in [("agent.types", 2), ("agent.types[0]", 3), ("http.listen", 6)] {
+            assert_eq!(sources[key], Source::File(PathBuf::from("t.toml"), line), "{key}");
+        }
     }
 }

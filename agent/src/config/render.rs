@@ -28,7 +28,10 @@ pub(crate) fn default_toml() -> String {
                 text.push('\n');
             }
             comment(&mut text, text_of(&key.schema, "description"));
-            match (text_of(&key.schema, "accepts"), key.schema.pointer("/items/accepts").and_then(Value::as_str)) {
+            match (
+                text_of(&key.schema, "accepts"),
+                key.schema.pointer("/items/accepts").and_then(Value::as_str),
+            ) {
                 ("", None) => {}
                 ("", Some(accepts)) => comment(&mut text, &format!("Accepts a list of {accepts}.")),
                 (accepts, _) => comment(&mut text, &format!("Accepts {accepts}.")),
@@ -112,4 +115,45 @@ fn comment(text: &mut String, words: &str) {
         line.push_str(word);
     }
     push(text, line);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::super::{Config, from_file, render::sections};
+    use super::{WIDTH, default_toml, text_of};
+
+    #[test]
+    fn the_documented_default_is_the_default() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tellwire.toml");
+        fs::write(&path, default_toml()).unwrap();
+        let (config, sources) = from_file(&path, &[]).unwrap();
+        assert_eq!(config, Config::default());
+        let keys: usize = sections(&config).iter().map(|section| section.keys.len()).sum();
+        assert_eq!(sources.keys().filter(|key| key.contains('.') && !key.contains('[')).count(), keys);
+    }
+
+    #[test]
+    fn every_section_and_key_is_documented() {
+        for section in sections(&Config::default()) {
+            assert_ne!(text_of(&section.schema, "description"), "", "[{}]", section.name);
+            assert!(!section.keys.is_empty(), "[{}]", section.name);
+            for key in section.keys {
+                let text = text_of(&key.schema, "description");
+                assert!(text.ends_with('.'), "{}.{}: {text}", section.name, key.name);
+            }
+        }
+    }
+
+    #[test]
+    fn the_documentation_is_readable() {
+        let text = default_toml();
+        assert!(text.lines().all(|line| line.len() <= WIDTH), "{text}");
+        let key = "\n# How often the rings are read under traffic. Longer costs less and needs larger \
+                   rings: a ring must\n# hold what comes in meanwhile.\n# Accepts a time from \"1ms\" to \
+                   \"1s\", such as \"500ms\".\npoll-interval = \"5ms\"\n";
+        assert!(text.contains(key), "{text}");
+    }
 }

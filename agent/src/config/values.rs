@@ -252,13 +252,9 @@ mod tests {
 
     #[test]
     fn sizes_are_integers_or_have_a_binary_unit() {
-        for (text, bytes) in [
-            ("4096", 4096),
-            ("64 KiB", 65536),
-            ("64KiB", 65536),
-            (" 2 MiB ", 2 << 20),
-            ("1 GiB", 1 << 30),
-        ] {
+        for (text, bytes) in
+            [("4096", 4096), ("64 KiB", 65536), ("64KiB", 65536), (" 2 MiB ", 2 << 20), ("1 GiB", 1 << 30)]
+        {
             assert_eq!(size(&Raw::Text(text)), Some(bytes), "{text}");
         }
         for text in ["", "KiB", "-1", "1.5 MiB", "64 KB", "64 kib", "4 GiB", "1 MiB MiB"] {

@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 
 use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use tellwire_ebpf::{
     counters::{self, CountKey, Ledger},
     wire::Kind,
@@ -82,29 +82,34 @@ impl KernelBooks {
     }
 
     /// Takes the counters of cgroups that are gone out of the map, keeping their sums.
-    pub(crate) fn sweep(&self, is_gone: impl Fn(&CountKey) -> bool) -> Result<(), MapError> {
+    ///
+    /// Gives back those that still have counters there: hierarchy and id.
+    pub(crate) fn sweep(&self, is_gone: impl Fn(&CountKey) -> bool) -> Result<FxHashSet<(u64, u64)>, MapError> {
         let mut counts = self.counts.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let Counts { live, harvested, still } = &mut *counts;
         let mut candidates = FxHashMap::default();
+        let mut left = FxHashSet::default();
         for pair in live.iter() {
             let (key, value) = pair?;
             let Ok(parsed) = CountKey::read_from_bytes(key.as_bytes()) else { continue };
             if is_gone(&parsed) {
-                candidates.insert(key, value);
+                candidates.insert(key, (value, (u64::from(parsed.hierarchy), parsed.cgroup)));
             }
         }
-        for (key, value) in &candidates {
+        for (key, (value, cgroup)) in &candidates {
             if still.get(key) == Some(value) {
                 // Between this read and the removal only a late socket's report could be lost, and none came
                 // for a whole sweep.
                 let value = live.get(key, 0).unwrap_or(*value);
                 if live.remove(key).is_ok() {
                     add(harvested, *key, value);
+                    continue;
                 }
             }
+            left.insert(*cgroup);
         }
-        *still = candidates;
-        Ok(())
+        *still = candidates.into_iter().map(|(key, (value, _))| (key, value)).collect();
+        Ok(left)
     }
 }
 

@@ -9,12 +9,17 @@ pub(crate) mod offsets;
 pub(crate) mod options;
 pub(crate) mod pending;
 pub(crate) mod probes;
+pub(crate) mod program_info;
 pub(crate) mod ring;
 pub(crate) mod seed;
 pub(crate) mod support;
 mod tracefs;
 
-use std::{fs::File, os::fd::AsFd as _, path::Path};
+use std::{
+    fs::File,
+    os::fd::{AsFd as _, OwnedFd},
+    path::Path,
+};
 
 use anyhow::Context as _;
 use aya::{
@@ -132,12 +137,10 @@ impl Kernel {
 
         let mut kernel = Self { ebpf, probes: Vec::new(), seeds: Vec::new() };
         for probe in PROBES {
-            let started = std::time::Instant::now();
             let failure = kernel.attach(probe, support).err().map(|error| format!("{error:#}"));
             if let Some(reason) = &failure {
                 tracing::warn!(probe = probe.name, reason, "probe not attached");
             }
-            eprintln!("{} {:?} {:?}", probe.name, started.elapsed(), failure.as_deref().map(|f| f.chars().rev().take(1500).collect::<String>().chars().rev().collect::<String>()));
             kernel.probes.push(Attached { probe, failure });
             // New cgroups are heard of from here on; those that were there are scanned now.
             if probe.name == "cgroup_rmdir"
@@ -206,6 +209,28 @@ impl Kernel {
         Ok(Sources { rings, books, pending, wake })
     }
 
+    /// The programs of each attached probe, for their statistics.
+    pub(crate) fn program_handles(&self) -> Vec<(&'static str, OwnedFd)> {
+        let programs = self.probes.iter().flat_map(|attached| attached.probe.points.iter().map(|point| (attached.probe.name, point)));
+        programs
+            .filter_map(|(probe, point)| {
+                let program = self.ebpf.program(point.program)?;
+                Some((probe, program.fd().ok()?.as_fd().try_clone_to_owned().ok()?))
+            })
+            .collect()
+    }
+
+    /// By program: the instructions that the verifier processed, where the kernel tells.
+    pub(crate) fn verified_instructions(&self) -> Vec<(&str, u32)> {
+        self.ebpf
+            .programs()
+            .filter_map(|(name, program)| {
+                let stats = program_info::stats(program.fd().ok()?.as_fd()).ok()?;
+                Some((name, stats.verified?))
+            })
+            .collect()
+    }
+
     /// Hands the programs' diagnostics to `log`, if any are asked for.
     pub(crate) fn kernel_log(&mut self) -> Result<aya_log::EbpfLogger<&'static dyn log::Log>, aya_log::Error> {
         aya_log::EbpfLogger::init(&mut self.ebpf)
@@ -258,4 +283,9 @@ impl FactsBytes {
     fn new(facts: &Host) -> Self {
         Self(zerocopy::transmute!(*facts))
     }
+}
+
+/// CPUs that may ever be there: each has a part of every per-CPU map.
+pub(crate) fn possible_cpus() -> u64 {
+    aya::util::nr_cpus().map_or(1, |cpus| cpus as u64)
 }

@@ -23,6 +23,19 @@ pub(crate) struct Options {
 }
 
 impl Options {
+    /// Just enough to load and attach.
+    pub(crate) fn smallest() -> Self {
+        Self {
+            ring_bytes: 4096,
+            args_bytes: 0,
+            pending_connects: 256,
+            cgroup_counters: 1024,
+            throttle: [0; Ring::COUNT],
+            kinds: 0,
+            log_level: 0,
+        }
+    }
+
     /// Size of a ring in bytes. The urgent ring is a quarter of the others: what it carries is rare.
     pub(crate) fn bytes_of(&self, ring: Ring) -> u32 {
         // The kernel takes whole pages, which are 64 KiB on some machines.

@@ -4,7 +4,7 @@
 //! ring is set aside, then one of the process ring, then the urgent ring is drained, and the two
 //! batches follow. Whatever caused a record was submitted before it, so it has been taken by then.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use aya::maps::{MapData, RingBuf};
 use rustix::{
@@ -16,6 +16,12 @@ use tellwire_ebpf::wire::Ring;
 
 /// Records are copied out of a ring in batches of at most so many bytes before earlier rings are drained.
 const BATCH_BYTES: usize = 256 * 1024;
+
+impl AsFd for Reader {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.ring.as_fd()
+    }
+}
 
 /// One ring and its positions.
 pub(crate) struct Reader {
@@ -61,7 +67,7 @@ impl Reader {
         bytes
     }
 
-    pub(crate) fn usage(&self) -> Usage {
+    fn usage(&self) -> Usage {
         Usage { consumer: self.positions.consumer, producer: self.positions.producer }
     }
 }
@@ -129,6 +135,13 @@ pub(crate) struct Rings {
 }
 
 impl Rings {
+    /// How full each ring is, with its size in bytes.
+    pub(crate) fn usages(&self) -> Vec<(Ring, u64, Usage)> {
+        [(Ring::Urgent, &self.urgent), (Ring::Process, &self.process), (Ring::Network, &self.network)]
+            .map(|(ring, reader)| (ring, reader.bytes as u64, reader.usage()))
+            .into()
+    }
+
     pub(crate) fn new(urgent: Reader, process: Reader, network: Reader) -> Self {
         Self { urgent, process, network, process_batch: Batch::default(), network_batch: Batch::default() }
     }

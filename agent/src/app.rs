@@ -1,0 +1,308 @@
+//! The only place that knows all parts: configuration → parts, in order → run → drain.
+
+use std::{
+    process::ExitCode,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use rustc_hash::FxHashSet;
+use tellwire_ebpf::wire::{Kind, Ring};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    books::{Audit, Books},
+    cli::RunArgs,
+    config::{Config, Listen},
+    enrich::{containers::Containers, processes::Processes, users::Users},
+    events::action::{self, Action},
+    failure::Failure,
+    host::HostRoot,
+    http::{self, Readiness},
+    kernel::{Kernel, Sources, ledger::KernelBooks, offsets, options::Options, support},
+    lines::fields::{Boot, Host},
+    logging,
+    metrics::{Histograms, Metrics, Parts},
+    outputs::{Fanout, Observer, Opened},
+    pipeline::{Outbox, Pipeline, Removed, State},
+    scope::Scope,
+};
+
+/// What is queued for outputs when the agent stops is written within this time, or counted as dropped.
+const CLOSE: Duration = Duration::from_secs(5);
+
+/// How often counters of removed cgroups are taken out of the kernel's map.
+const HARVEST: Duration = Duration::from_secs(10);
+
+/// Runs the agent until a signal, or for the duration given.
+pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
+    let config = Config::load(args, action::NAMES).map_err(Failure::usage)?;
+    logging::start(config.agent.log_level);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("starting the runtime")
+        .map_err(Failure::bug)?;
+    // Whatever can be wrong with the configuration shows before anything is attached.
+    let opened = Fanout::open(&config.output.to, config.output.style).map_err(Failure::usage)?;
+    let listener = match config.http.listen {
+        Listen::None => None,
+        Listen::On(address) => Some(runtime.block_on(http::bind(address)).map_err(Failure::usage)?),
+    };
+    support::check_capabilities().map_err(Failure::privilege)?;
+    let host = HostRoot::new(&config.agent.host_root);
+    let scoped = !config.agent.cgroups.is_empty();
+    let (support, btf) = support::Support::detect(&host, scoped).map_err(Failure::unavailable)?;
+    let scope = if scoped {
+        Some(Scope::new(&config.agent.cgroups, &support.hierarchies).map_err(Failure::usage)?)
+    } else {
+        None
+    };
+    let offsets = offsets::resolve(&btf).map_err(Failure::unavailable)?;
+    drop(btf);
+    let wanted = wanted(&config);
+    let options = options(&config, &wanted);
+    let kernel = Kernel::load(&options, &support, offsets, scope.as_ref()).map_err(Failure::unavailable)?;
+    if !kernel.any_attached() {
+        return Err(Failure::unavailable(anyhow::anyhow!(
+            "no probe could be attached on kernel {}: `tellwire check` says why",
+            support.release
+        )));
+    }
+    let parts = Assembly { config, options, host, support, kernel, opened, listener, wanted };
+    let balanced = runtime.block_on(parts.run(args.duration)).map_err(Failure::bug)?;
+    // A stalled stdout can keep a blocking thread forever; the process ends all the same.
+    runtime.shutdown_background();
+    if balanced {
+        Ok(ExitCode::SUCCESS)
+    } else {
+        Err(Failure::bug(anyhow::anyhow!("the ledger does not balance after a drain: please report the lines above")))
+    }
+}
+
+/// By action: whether it makes a line.
+fn wanted(config: &Config) -> [bool; Action::COUNT] {
+    let mut wanted = [true; Action::COUNT];
+    if !config.agent.types.is_empty() {
+        for (wanted, action) in wanted.iter_mut().zip(Action::ALL) {
+            *wanted = config.agent.types.iter().any(|name| name == action.name());
+        }
+    }
+    wanted
+}
+
+/// The kernel side of the configuration.
+fn options(config: &Config, wanted: &[bool; Action::COUNT]) -> Options {
+    let is_wanted = |action: Action| wanted.get(action as usize).copied().unwrap_or(true);
+    let mut kinds = u32::MAX;
+    // The tables live on the other kinds, whether they make lines or not. Credential calls explain changed ids.
+    for (kind, action) in [(Kind::ExecFailed, Action::ExecFailed), (Kind::Connect, Action::Connect)] {
+        if !is_wanted(action) {
+            kinds &= !(1 << kind as u32);
+        }
+    }
+    let kernel = &config.kernel;
+    let mut throttle = [0; Ring::COUNT];
+    throttle[Ring::Urgent as usize] = kernel.throttle_urgent.get();
+    throttle[Ring::Process as usize] = kernel.throttle_process.get();
+    throttle[Ring::Network as usize] = kernel.throttle_network.get();
+    Options {
+        ring_bytes: kernel.ring_bytes.get(),
+        args_bytes: kernel.args_bytes.get(),
+        pending_connects: kernel.pending_connects.get(),
+        cgroup_counters: kernel.cgroup_counters.get(),
+        throttle,
+        kinds,
+        log_level: kernel.log as u8,
+    }
+}
+
+/// All that was checked and opened, before it runs.
+struct Assembly {
+    config: Config,
+    options: Options,
+    host: HostRoot,
+    support: support::Support,
+    kernel: Kernel,
+    opened: Opened,
+    listener: Option<TcpListener>,
+    wanted: [bool; Action::COUNT],
+}
+
+impl Assembly {
+    /// Puts the parts together, runs them, and drains; tells whether the books balance at the end.
+    async fn run(self, duration: Option<Duration>) -> anyhow::Result<bool> {
+        let Self { config, options, host, support, mut kernel, opened, listener, wanted } = self;
+        let cancel = CancellationToken::new();
+        let _kernel_log = (options.log_level != 0).then(|| kernel_log(&mut kernel, &cancel));
+        let Sources { rings, books: kernel_books, pending, wake } = kernel.take_sources(&options)?;
+        let kernel_books = Arc::new(kernel_books);
+        let books = Arc::new(Books::default());
+        let histograms = Histograms::default();
+        let encodings = opened.encodings();
+        let fanout = opened.start(config.output.queue_bytes.get() as usize, &observer(&histograms))?;
+        let readiness = Arc::new(Readiness::default());
+        for probe in kernel.probes.iter().filter(|probe| !probe.is_attached()) {
+            let reason = probe.failure.as_deref().unwrap_or_default();
+            readiness.degrade(format!("probe {} is not attached: {reason}", probe.probe.name));
+        }
+        let parts = Parts {
+            kernel: Arc::clone(&kernel_books),
+            books: Arc::clone(&books),
+            outputs: fanout.stats(),
+            probes: kernel.probes.clone(),
+            programs: kernel.program_handles(),
+            rings: rings.usages(),
+            capacities: vec![
+                ("cgroup_counters", options.cgroup_counters.into()),
+                ("pending_connects", options.pending_connects.into()),
+                ("processes", config.processes.max.get().into()),
+                ("cgroups", crate::enrich::containers::MAX as u64),
+            ],
+            kernel_release: support.release.clone(),
+            histograms: histograms.clone(),
+        };
+        if let Some(listener) = listener {
+            let metrics = Arc::new(Metrics::new(parts));
+            tokio::spawn(http::serve(listener, metrics, Arc::clone(&readiness), cancel.clone()));
+        }
+
+        let mut containers = Containers::default();
+        containers.scan(&support.hierarchies);
+        let boot_id = host.boot_id().context("reading /proc/sys/kernel/random/boot_id")?;
+        let keep_exited = u64::try_from(config.processes.keep_exited.get().as_nanos()).unwrap_or(u64::MAX);
+        let max = config.processes.max.get() as usize;
+        let mut processes = Processes::new(&host, boot_id.clone(), max, keep_exited);
+        processes.seed(&host, &kernel.seeds, &containers);
+        kernel.seeds = Vec::new();
+        let users = Users::new(&host.join("/etc"));
+        let identity = Host { name: host.hostname(), id: host.machine_id(), boot: Boot { id: boot_id } };
+
+        let (removed, gone) = mpsc::channel(4096);
+        tokio::spawn(harvest(Arc::clone(&kernel_books), gone));
+        let attached = kernel.probes.iter().filter(|probe| probe.is_attached()).count();
+        tracing::info!(kernel = support.release, attached, probes = kernel.probes.len(), "watching");
+        let pipeline = Pipeline {
+            rings,
+            wake,
+            pending,
+            state: State::new(processes, containers, users, identity, histograms),
+            outbox: Outbox::new(fanout, encodings, wanted),
+            books: Arc::clone(&books),
+            readiness,
+            removed,
+            poll_interval: config.kernel.poll_interval.get(),
+        };
+        let running = tokio::spawn(pipeline.run(kernel, cancel.clone()));
+        wait(duration).await?;
+        cancel.cancel();
+        let outbox = running.await.context("the pipeline ended by a panic")?;
+        outbox.into_fanout().close(CLOSE).await;
+        summarise(&kernel_books, &books)
+    }
+}
+
+/// Returns when the agent is to stop.
+async fn wait(duration: Option<Duration>) -> std::io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    let over = async {
+        match duration {
+            Some(duration) => tokio::time::sleep(duration).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::pin!(over);
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+            () = &mut over => return Ok(()),
+            _ = hangup.recv() => tracing::warn!("SIGHUP: reading the configuration again is not available yet"),
+        }
+    }
+}
+
+/// Observes how long lines took from the kernel's event to the end of their write.
+fn observer(histograms: &Histograms) -> Observer {
+    let histograms = histograms.clone();
+    Arc::new(move |times| {
+        let now = crate::lines::clock::boot_now();
+        for (ring, time) in times {
+            if let Some(histogram) = histograms.delivery.get(usize::from(*ring)) {
+                histogram.observe(Duration::from_nanos(now.saturating_sub(*time)).as_secs_f64());
+            }
+        }
+    })
+}
+
+/// Takes the counters of removed cgroups out of the kernel's map, now and then.
+async fn harvest(books: Arc<KernelBooks>, mut removed: mpsc::Receiver<Removed>) {
+    let mut gone = FxHashSet::default();
+    let mut tick = tokio::time::interval(HARVEST);
+    loop {
+        tick.tick().await;
+        loop {
+            match removed.try_recv() {
+                Ok(cgroup) => {
+                    gone.insert(cgroup);
+                }
+                Err(mpsc::error::TryRecvError::Empty) => break,
+                Err(mpsc::error::TryRecvError::Disconnected) => return,
+            }
+        }
+        if gone.is_empty() {
+            continue;
+        }
+        match books.sweep(|key| gone.contains(&(u64::from(key.hierarchy), key.cgroup))) {
+            Ok(left) => gone.retain(|cgroup| left.contains(cgroup)),
+            Err(error) => tracing::warn!(%error, "counters of removed cgroups not harvested"),
+        }
+    }
+}
+
+/// Forwards the diagnostics of the kernel programs to the agent's log.
+fn kernel_log(kernel: &mut Kernel, cancel: &CancellationToken) {
+    match kernel.kernel_log() {
+        Ok(mut logger) => {
+            let cancel = cancel.clone();
+            tokio::spawn(async move {
+                while !cancel.is_cancelled() {
+                    logger.flush();
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            });
+        }
+        Err(error) => tracing::warn!(%error, "no diagnostics of the kernel programs"),
+    }
+}
+
+/// Says what became of every record, one line a kind; tells whether nothing is missing.
+fn summarise(kernel: &KernelBooks, books: &Books) -> anyhow::Result<bool> {
+    let ledgers = kernel.ledgers()?;
+    let received = books.received();
+    for ((kind, ledger), received) in Kind::ALL.iter().zip(&ledgers).zip(received) {
+        let tellwire_ebpf::counters::Ledger { seen, submitted, ring_full, filtered, throttled, state_lost } = *ledger;
+        tracing::info!(
+            action = kind.name(),
+            seen,
+            submitted,
+            ring_full,
+            filtered,
+            throttled,
+            state_lost,
+            received,
+            decode_errors = books.decode_errors.get(*kind as usize).map_or(0, |counter| counter.load(Relaxed)),
+            "ledger"
+        );
+    }
+    Ok(Audit::is_exact(&ledgers, &received))
+}

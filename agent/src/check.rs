@@ -1,0 +1,92 @@
+//! `tellwire check`: what this kernel offers, which probe attaches where, and why not.
+//!
+//! The programs are really loaded and attached, for a moment and scoped to nothing, since no list of
+//! facts answers whether a verifier takes a program.
+
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+use crate::{
+    failure::Failure,
+    host::HostRoot,
+    kernel::{Attached, Kernel, offsets, options::Options, support},
+    scope::Scope,
+};
+
+/// The report, and whether anything can be attached at all.
+pub(crate) fn report(as_json: bool) -> Result<(String, bool), Failure> {
+    support::check_capabilities().map_err(Failure::privilege)?;
+    let host = HostRoot::new("/");
+    let (support, btf) = support::Support::detect(&host, true).map_err(Failure::unavailable)?;
+    let offsets = offsets::resolve(&btf).map_err(Failure::unavailable)?;
+    drop(btf);
+    let options = Options::smallest();
+    let kernel = Kernel::load(&options, &support, offsets, Some(&Scope::nothing())).map_err(Failure::unavailable)?;
+    let report = Report { support: &support, kernel: &kernel };
+    let text = if as_json { format!("{:#}\n", report.json()) } else { report.text() };
+    Ok((text, kernel.any_attached()))
+}
+
+struct Report<'a> {
+    support: &'a support::Support,
+    kernel: &'a Kernel,
+}
+
+impl Report<'_> {
+    fn json(&self) -> Value {
+        let verified = self.kernel.verified_instructions();
+        let probes: Vec<Value> = self
+            .kernel
+            .probes
+            .iter()
+            .map(|Attached { probe, failure }| {
+                json!({
+                    "probe": probe.name,
+                    "gives": probe.gives,
+                    "attached": failure.is_none(),
+                    "reason": failure,
+                    "note": probe.note,
+                    "hooks": probe.points.iter().map(|point| format!("{:?}", point.hook)).collect::<Vec<_>>(),
+                    "verified_instructions": probe
+                        .points
+                        .iter()
+                        .filter_map(|point| verified.iter().find(|(name, _)| *name == point.program))
+                        .map(|(_, count)| count)
+                        .sum::<u32>(),
+                })
+            })
+            .collect();
+        json!({
+            "kernel": self.support.release,
+            "btf": support::VMLINUX,
+            "cgroup_v2": self.support.hierarchies.v2,
+            "cgroup_v1": self.support.hierarchies.v1.as_ref().map(|v1| &v1.controller),
+            "possible_cpus": crate::kernel::possible_cpus(),
+            "probes": probes,
+        })
+    }
+
+    fn text(&self) -> String {
+        let mut text = String::new();
+        let hierarchies = &self.support.hierarchies;
+        let v2 = hierarchies.v2.as_ref().map_or("none".into(), |mount| mount.display().to_string());
+        let v1 = hierarchies.v1.as_ref().map_or("none", |v1| v1.controller.as_str());
+        // Writing to a string cannot fail.
+        let _infallible = writeln!(text, "kernel      {}", self.support.release);
+        let _infallible = writeln!(text, "cgroup v2   {v2}");
+        let _infallible = writeln!(text, "cgroup v1   {v1}");
+        let _infallible = writeln!(text, "cpus        {}\n", crate::kernel::possible_cpus());
+        for Attached { probe, failure } in &self.kernel.probes {
+            let mark = if failure.is_none() { "yes" } else { "NO" };
+            let _infallible = writeln!(text, "{mark:<4}{:<17}{}", probe.name, probe.gives);
+            if let Some(reason) = failure {
+                let _infallible = writeln!(text, "{:21}not attached: {reason}", "");
+            }
+            if !probe.note.is_empty() {
+                let _infallible = writeln!(text, "{:21}{}", "", probe.note);
+            }
+        }
+        text
+    }
+}

@@ -1,0 +1,103 @@
+//! Ids that a process should have, held against those that its next record shows.
+//!
+//! A change that came by no call that was seen and by no set-id program shows here: a 32-bit call where
+//! calls are seen by syscall tracepoints, or what an exploit does.
+
+use tellwire_ebpf::wire::Ids;
+
+/// The ids that the threads of one process are known to have.
+#[derive(Clone, Debug)]
+pub(crate) struct Expected {
+    ids: Ids,
+    /// When that was learned, CLOCK_BOOTTIME in nanoseconds: an older record proves nothing.
+    since: u64,
+    /// Threads whose ids differ from the leader's; rarely any.
+    threads: Vec<(u32, Ids)>,
+}
+
+impl Expected {
+    pub(crate) fn new(ids: Ids, since: u64) -> Self {
+        Self { ids, since, threads: Vec::new() }
+    }
+
+    /// The leader's.
+    pub(crate) fn ids(&self) -> Ids {
+        self.ids
+    }
+
+    /// Takes over what a credential call or an exec is known to have brought.
+    pub(crate) fn set(&mut self, tid: u32, is_leader: bool, ids: Ids, time: u64) {
+        if time < self.since {
+            return;
+        }
+        self.since = time;
+        self.threads.retain(|(thread, _)| *thread != tid);
+        if is_leader {
+            self.ids = ids;
+        } else if ids != self.ids {
+            self.threads.push((tid, ids));
+        }
+    }
+
+    /// After an exec there is one thread, the leader.
+    pub(crate) fn exec(&mut self, ids: Ids, time: u64) {
+        *self = Self::new(ids, time.max(self.since));
+    }
+
+    /// The ids that the thread had, if the record shows others; they are taken over.
+    pub(crate) fn check(&mut self, tid: u32, is_leader: bool, ids: Ids, time: u64) -> Option<Ids> {
+        if time < self.since {
+            return None;
+        }
+        let own = self.threads.iter().find(|(thread, _)| *thread == tid).map(|(_, ids)| *ids);
+        let expected = own.unwrap_or(self.ids);
+        if expected == ids {
+            return None;
+        }
+        // A thread that was not met yet inherited its ids from whichever thread made it.
+        let inherited = own.is_none() && !is_leader && self.threads.iter().any(|(_, other)| *other == ids);
+        self.set(tid, is_leader, ids, time);
+        (!inherited).then_some(expected)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ids(uid: u32) -> Ids {
+        Ids { uid, gid: uid, suid: uid, sgid: uid, euid: uid, egid: uid, fsuid: uid, fsgid: uid }
+    }
+
+    #[test]
+    fn an_unexplained_change_is_told_once() {
+        let mut expected = Expected::new(ids(1000), 10);
+        assert_eq!(expected.check(5, true, ids(0), 20), Some(ids(1000)));
+        assert_eq!(expected.check(5, true, ids(0), 30), None);
+    }
+
+    #[test]
+    fn a_call_that_was_seen_explains_the_change() {
+        let mut expected = Expected::new(ids(0), 10);
+        expected.set(5, true, ids(1000), 20);
+        assert_eq!(expected.check(5, true, ids(1000), 30), None);
+    }
+
+    #[test]
+    fn an_older_record_proves_nothing() {
+        let mut expected = Expected::new(ids(0), 10);
+        expected.set(5, true, ids(1000), 20);
+        assert_eq!(expected.check(5, true, ids(0), 15), None);
+    }
+
+    #[test]
+    fn threads_may_have_ids_of_their_own() {
+        let mut expected = Expected::new(ids(0), 10);
+        expected.set(6, false, ids(1000), 20);
+        assert_eq!(expected.check(6, false, ids(1000), 30), None);
+        assert_eq!(expected.check(5, true, ids(0), 40), None);
+        // A thread made by the one with other ids.
+        assert_eq!(expected.check(7, false, ids(1000), 50), None);
+        assert_eq!(expected.check(8, false, ids(77), 60), Some(ids(0)));
+    }
+}

@@ -1,0 +1,370 @@
+//! The process table: who runs, since when, from whom. Seeded by the task iterator, kept by fork, exec
+//! and exit, bounded, and safe against reused process ids.
+
+use std::{collections::VecDeque, path::PathBuf, sync::Arc};
+
+use rustc_hash::FxHashMap;
+use tellwire_ebpf::{
+    process::{Fork, Seed},
+    wire::Subject,
+};
+
+use super::{cgroup_path::ContainerPath, containers::Containers, credentials::Expected, entity::EntityId};
+use crate::{events::text::text, host::HostRoot};
+
+/// Ancestors that are followed at the most.
+const ANCESTORS: usize = 8;
+
+/// A process, by its id and its start: process ids come again, the two together do not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct ProcessKey {
+    pub(crate) tgid: u32,
+    pub(crate) start: u64,
+}
+
+/// What is known of a process.
+#[derive(Debug)]
+pub(crate) struct Process {
+    pub(crate) start: u64,
+    pub(crate) entity_id: EntityId,
+    pub(crate) parent: ProcessKey,
+    pub(crate) name: Arc<str>,
+    /// Absent for a process that was never seen to exec and is not in /proc.
+    pub(crate) executable: Option<Arc<str>>,
+    pub(crate) vpid: Option<u32>,
+    pub(crate) expected: Expected,
+    pub(crate) container: Option<Arc<ContainerPath>>,
+    /// The cgroups that `container` was found by.
+    cgroups: (u64, u64),
+    /// Inode numbers of its mount and pid namespaces; 0 where not known.
+    namespaces: (u32, u32),
+    exited: bool,
+}
+
+/// All processes that are known.
+#[derive(Debug)]
+pub(crate) struct Processes {
+    map: FxHashMap<u32, Process>,
+    /// Processes that ended, oldest first, with the time of their end.
+    exited: VecDeque<(u64, ProcessKey)>,
+    boot_id: String,
+    /// Mount and pid namespace of the host's first process.
+    host_namespaces: (u32, u32),
+    max: usize,
+    kept_ns: u64,
+    /// Processes that had no room in the table.
+    pub(crate) refused: u64,
+}
+
+impl Processes {
+    pub(crate) fn new(host: &HostRoot, boot_id: String, max: usize, kept_ns: u64) -> Self {
+        let host_namespaces = (namespace(host, "mnt"), namespace(host, "pid"));
+        Self {
+            map: FxHashMap::default(),
+            exited: VecDeque::new(),
+            boot_id,
+            host_namespaces,
+            max,
+            kept_ns,
+            refused: 0,
+        }
+    }
+
+    /// Takes in what ran before the agent; /proc adds the executable, which the iterator cannot give.
+    pub(crate) fn seed(&mut self, host: &HostRoot, seeds: &[Seed], containers: &Containers) {
+        for Seed { subject, vpid, pid_namespace, mnt_namespace, reserved: _ } in seeds {
+            let executable = executable(host, subject.tgid);
+            let Some(process) = self.adopt(subject, 0, containers) else { continue };
+            process.vpid = Some(*vpid);
+            process.namespaces = (*mnt_namespace, *pid_namespace);
+            process.executable = executable;
+            // Found again with the namespaces known.
+            process.cgroups = (u64::MAX, u64::MAX);
+            self.refresh_container(subject, containers);
+        }
+    }
+
+    /// The entity id of any process, in the table or not.
+    pub(crate) fn entity_id(&self, key: ProcessKey) -> EntityId {
+        match self.get(key) {
+            Some(process) => process.entity_id,
+            None => EntityId::new(&self.boot_id, key.tgid, key.start),
+        }
+    }
+
+    pub(crate) fn get(&self, key: ProcessKey) -> Option<&Process> {
+        self.map.get(&key.tgid).filter(|process| process.start == key.start)
+    }
+
+    pub(crate) fn get_mut(&mut self, key: ProcessKey) -> Option<&mut Process> {
+        self.map.get_mut(&key.tgid).filter(|process| process.start == key.start)
+    }
+
+    /// Sees to it that a record's subject is in the table, with its container as of now; `None` where the table is full.
+    pub(crate) fn meet(&mut self, subject: &Subject, time: u64, containers: &Containers) -> Option<&mut Process> {
+        let key = subject.key();
+        if self.get(key).is_none() {
+            self.adopt(subject, time, containers)?;
+        } else {
+            self.refresh_container(subject, containers);
+        }
+        self.get_mut(key)
+    }
+
+    /// A child: what it has from its parent is taken over.
+    pub(crate) fn fork(&mut self, child: &Subject, fork: &Fork, time: u64, containers: &Containers) {
+        let inherited = self
+            .get(child.parent_key())
+            .map(|parent| (parent.executable.clone(), parent.namespaces.0, parent.container.clone(), parent.cgroups));
+        let Some(process) = self.adopt(child, time, containers) else { return };
+        process.vpid = Some(fork.vpid);
+        let mut mnt_namespace = 0;
+        if let Some((executable, mnt, container, cgroups)) = inherited {
+            mnt_namespace = mnt;
+            process.executable = executable;
+            if cgroups == process.cgroups {
+                process.container = container;
+            }
+        }
+        process.namespaces = (mnt_namespace, fork.pid_namespace);
+    }
+
+    /// A new image. The namespaces are those of the exec's record.
+    pub(crate) fn exec(&mut self, subject: &Subject, image: &Image, time: u64, containers: &Containers) {
+        let Some(process) = self.meet(subject, time, containers) else { return };
+        process.name = comm(subject);
+        process.executable = Some(Arc::clone(&image.executable));
+        process.vpid = Some(image.vpid);
+        if process.namespaces != image.namespaces {
+            process.namespaces = image.namespaces;
+            process.cgroups = (u64::MAX, u64::MAX);
+            self.refresh_container(subject, containers);
+        }
+    }
+
+    /// The end of a process. It stays for a while: its children's lines name it.
+    pub(crate) fn exit(&mut self, key: ProcessKey, time: u64) {
+        if let Some(process) = self.get_mut(key)
+            && !process.exited
+        {
+            process.exited = true;
+            self.exited.push_back((time, key));
+        }
+    }
+
+    /// Forgets processes that ended a while before `now`.
+    pub(crate) fn expire(&mut self, now: u64) {
+        while self.exited.front().is_some_and(|(time, _)| now.saturating_sub(*time) > self.kept_ns) {
+            self.forget_oldest();
+        }
+    }
+
+    fn forget_oldest(&mut self) -> bool {
+        let Some((_, key)) = self.exited.pop_front() else { return false };
+        // The process id can belong to another process by now.
+        if self.get(key).is_some() {
+            self.map.remove(&key.tgid);
+        }
+        true
+    }
+
+    /// A subject for a process of which there is no record, only its id.
+    pub(crate) fn subject(&self, tgid: u32, tid: u32) -> Option<Subject> {
+        let process = self.map.get(&tgid)?;
+        let mut comm = [0; 16];
+        for (to, from) in comm.iter_mut().zip(process.name.bytes().take(15)) {
+            *to = from;
+        }
+        Some(Subject {
+            tgid,
+            tid,
+            start: process.start,
+            parent_tgid: process.parent.tgid,
+            exec_id: 0,
+            parent_start: process.parent.start,
+            ids: process.expected.ids(),
+            cgroup_v2: process.cgroups.0,
+            cgroup_v1: process.cgroups.1,
+            comm,
+            login_uid: u32::MAX,
+            session_id: u32::MAX,
+        })
+    }
+
+    /// Parents of a process's parent, the nearest first.
+    pub(crate) fn ancestors(&self, parent: ProcessKey) -> impl Iterator<Item = (ProcessKey, &Process)> {
+        let next = move |key: ProcessKey| self.get(key).map(|process| (key, process));
+        std::iter::successors(next(parent), move |(_, process)| next(process.parent)).skip(1).take(ANCESTORS)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.map.len()
+    }
+
+    /// Inserts the subject as far as its record tells.
+    fn adopt(&mut self, subject: &Subject, time: u64, containers: &Containers) -> Option<&mut Process> {
+        let key = subject.key();
+        if self.map.len() >= self.max && !self.map.contains_key(&key.tgid) && !self.forget_oldest() {
+            self.refused += 1;
+            return None;
+        }
+        let process = Process {
+            start: key.start,
+            entity_id: EntityId::new(&self.boot_id, key.tgid, key.start),
+            parent: subject.parent_key(),
+            name: comm(subject),
+            executable: None,
+            vpid: None,
+            expected: Expected::new(subject.ids, time),
+            container: containers.of(subject.cgroup_v2, subject.cgroup_v1, false),
+            cgroups: (subject.cgroup_v2, subject.cgroup_v1),
+            namespaces: (0, 0),
+            exited: false,
+        };
+        self.map.insert(key.tgid, process);
+        self.map.get_mut(&key.tgid)
+    }
+
+    /// Looks the container up again where the process has moved to another cgroup.
+    fn refresh_container(&mut self, subject: &Subject, containers: &Containers) {
+        let host = self.host_namespaces;
+        let Some(process) = self.get_mut(subject.key()) else { return };
+        let cgroups = (subject.cgroup_v2, subject.cgroup_v1);
+        if process.cgroups != cgroups {
+            process.cgroups = cgroups;
+            let (mnt, pid) = process.namespaces;
+            let isolated = mnt != 0 && pid != 0 && mnt != host.0 && pid != host.1;
+            process.container = containers.of(cgroups.0, cgroups.1, isolated);
+        }
+    }
+}
+
+/// What an exec brings to the table.
+#[derive(Debug)]
+pub(crate) struct Image {
+    pub(crate) executable: Arc<str>,
+    pub(crate) vpid: u32,
+    /// Inode numbers of the mount and pid namespaces.
+    pub(crate) namespaces: (u32, u32),
+}
+
+/// A record's subject as keys of the table.
+pub(crate) trait Keys {
+    fn key(&self) -> ProcessKey;
+    fn parent_key(&self) -> ProcessKey;
+}
+
+impl Keys for Subject {
+    fn key(&self) -> ProcessKey {
+        ProcessKey { tgid: self.tgid, start: self.start }
+    }
+
+    fn parent_key(&self) -> ProcessKey {
+        ProcessKey { tgid: self.parent_tgid, start: self.parent_start }
+    }
+}
+
+/// The kernel's name of the task, as text.
+pub(crate) fn comm(subject: &Subject) -> Arc<str> {
+    let end = subject.comm.iter().position(|byte| *byte == 0).unwrap_or(subject.comm.len());
+    text(subject.comm.get(..end).unwrap_or_default()).into()
+}
+
+/// The inode number of a namespace of the host's first process; 0 where it cannot be read.
+fn namespace(host: &HostRoot, kind: &str) -> u32 {
+    link(host.join(&format!("/proc/1/ns/{kind}")))
+        .and_then(|link| link.split_once('[')?.1.strip_suffix(']')?.parse().ok())
+        .unwrap_or(0)
+}
+
+fn executable(host: &HostRoot, tgid: u32) -> Option<Arc<str>> {
+    link(host.join(&format!("/proc/{tgid}/exe"))).map(Into::into)
+}
+
+fn link(path: PathBuf) -> Option<String> {
+    use std::os::unix::ffi::OsStrExt as _;
+    let target = std::fs::read_link(path).ok()?;
+    Some(text(target.as_os_str().as_bytes()).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use tellwire_ebpf::wire::Ids;
+    use zerocopy::FromZeros as _;
+
+    use super::*;
+
+    fn subject(tgid: u32, start: u64, parent: (u32, u64)) -> Subject {
+        let mut subject = Subject::new_zeroed();
+        subject.tgid = tgid;
+        subject.tid = tgid;
+        subject.start = start;
+        (subject.parent_tgid, subject.parent_start) = parent;
+        subject.comm[..2].copy_from_slice(b"sh");
+        subject.ids = Ids { uid: 0, gid: 0, suid: 0, sgid: 0, euid: 0, egid: 0, fsuid: 0, fsgid: 0 };
+        subject
+    }
+
+    fn table(max: usize) -> Processes {
+        Processes::new(&HostRoot::new("/nonexistent"), "boot".into(), max, 1_000)
+    }
+
+    fn fork(table: &mut Processes, child: &Subject) {
+        let fork = Fork { vpid: child.tgid, pid_namespace: 0, parent_tid: 0, reserved: 0 };
+        table.fork(child, &fork, child.start, &Containers::default());
+    }
+
+    #[test]
+    fn a_reused_process_id_is_another_process() {
+        let mut table = table(10);
+        fork(&mut table, &subject(7, 100, (1, 0)));
+        table.exit(ProcessKey { tgid: 7, start: 100 }, 200);
+        fork(&mut table, &subject(7, 300, (1, 0)));
+        assert!(table.get(ProcessKey { tgid: 7, start: 100 }).is_none());
+        // The old one's expiry must not take the new one away.
+        table.expire(10_000);
+        assert!(table.get(ProcessKey { tgid: 7, start: 300 }).is_some());
+    }
+
+    #[test]
+    fn an_exited_process_stays_a_while_and_goes() {
+        let mut table = table(10);
+        let key = ProcessKey { tgid: 7, start: 100 };
+        fork(&mut table, &subject(7, 100, (1, 0)));
+        table.exit(key, 200);
+        table.exit(key, 201);
+        table.expire(1_100);
+        assert!(table.get(key).is_some());
+        table.expire(1_300);
+        assert_eq!(table.len(), 0);
+    }
+
+    #[test]
+    fn a_full_table_forgets_the_dead_first_and_then_refuses() {
+        let mut table = table(2);
+        fork(&mut table, &subject(1, 1, (0, 0)));
+        fork(&mut table, &subject(2, 2, (1, 1)));
+        table.exit(ProcessKey { tgid: 1, start: 1 }, 5);
+        fork(&mut table, &subject(3, 3, (2, 2)));
+        assert_eq!((table.len(), table.refused), (2, 0));
+        fork(&mut table, &subject(4, 4, (2, 2)));
+        assert_eq!((table.len(), table.refused), (2, 1));
+    }
+
+    #[test]
+    fn ancestors_follow_the_parents_and_end_at_a_stranger() {
+        let mut table = table(10);
+        for (tgid, parent) in [(1, 0), (2, 1), (3, 2), (4, 3)] {
+            fork(&mut table, &subject(tgid, tgid.into(), (parent, parent.into())));
+        }
+        let ancestors: Vec<u32> = table.ancestors(ProcessKey { tgid: 3, start: 3 }).map(|(key, _)| key.tgid).collect();
+        assert_eq!(ancestors, [2, 1]);
+    }
+
+    #[test]
+    fn a_process_that_is_its_own_ancestor_ends_the_walk() {
+        let mut table = table(10);
+        fork(&mut table, &subject(2, 2, (2, 2)));
+        assert_eq!(table.ancestors(ProcessKey { tgid: 2, start: 2 }).count(), ANCESTORS);
+    }
+}

@@ -1,0 +1,87 @@
+//! Wall-clock time of an event: the kernel's boot time plus an offset that is measured again now and then.
+
+use std::fmt::Write as _;
+
+use rustix::time::{ClockId, clock_gettime};
+
+const NANOS: i128 = 1_000_000_000;
+
+/// Turns CLOCK_BOOTTIME into RFC 3339.
+#[derive(Debug)]
+pub(crate) struct Clock {
+    /// Nanoseconds to add to boot time.
+    offset: i128,
+    /// The second that `prefix` says.
+    second: i64,
+    /// `YYYY-MM-DDTHH:MM:SS.` of that second: many events share one.
+    prefix: String,
+}
+
+impl Clock {
+    /// Reads the offset now.
+    pub(crate) fn new() -> Self {
+        Self { offset: offset(), second: i64::MIN, prefix: String::new() }
+    }
+
+    /// A fixed offset in nanoseconds, for tests.
+    #[cfg(test)]
+    pub(crate) fn fixed(offset: i128) -> Self {
+        Self { offset, second: i64::MIN, prefix: String::new() }
+    }
+
+    /// Reads the offset again: the wall clock can have been set.
+    pub(crate) fn refresh(&mut self) {
+        self.offset = offset();
+    }
+
+    /// Writes the wall-clock time of a boot time, in place of what `to` holds.
+    pub(crate) fn write(&mut self, boot: u64, to: &mut String) {
+        let nanos = i128::from(boot) + self.offset;
+        let second = i64::try_from(nanos.div_euclid(NANOS)).unwrap_or_default();
+        if second != self.second {
+            self.second = second;
+            self.prefix.clear();
+            // A time beyond year 9999 is no time of ours; the epoch says so plainly.
+            let timestamp = jiff::Timestamp::from_second(second).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+            self.prefix.push_str(&timestamp.strftime("%Y-%m-%dT%H:%M:%S.").to_string());
+        }
+        to.clear();
+        to.push_str(&self.prefix);
+        // Writing to a string cannot fail.
+        let _infallible = write!(to, "{:09}Z", nanos.rem_euclid(NANOS));
+    }
+
+    pub(crate) fn text(&mut self, boot: u64) -> String {
+        let mut text = String::with_capacity(30);
+        self.write(boot, &mut text);
+        text
+    }
+}
+
+/// CLOCK_BOOTTIME now, in nanoseconds.
+pub(crate) fn boot_now() -> u64 {
+    u64::try_from(nanos(ClockId::Boottime)).unwrap_or_default()
+}
+
+fn offset() -> i128 {
+    nanos(ClockId::Realtime) - nanos(ClockId::Boottime)
+}
+
+fn nanos(clock: ClockId) -> i128 {
+    let time = clock_gettime(clock);
+    i128::from(time.tv_sec) * NANOS + i128::from(time.tv_nsec)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_nanoseconds_and_share_a_second() {
+        let mut clock = Clock::fixed(1_700_000_000 * NANOS);
+        assert_eq!(clock.text(0), "2023-11-14T22:13:20.000000000Z");
+        assert_eq!(clock.text(1), "2023-11-14T22:13:20.000000001Z");
+        assert_eq!(clock.text(999_999_999), "2023-11-14T22:13:20.999999999Z");
+        assert_eq!(clock.text(1_000_000_000), "2023-11-14T22:13:21.000000000Z");
+    }
+}

@@ -1,0 +1,341 @@
+//! The groups of fields of a line.
+
+use std::{borrow::Cow, net::IpAddr, sync::Arc};
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+/// What happened.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct EventFields<'a> {
+    pub(crate) kind: &'static str,
+    pub(crate) category: [&'static str; 1],
+    #[serde(rename = "type")]
+    pub(crate) event_type: [&'static str; 1],
+    /// See `tellwire events`.
+    pub(crate) action: &'static str,
+    pub(crate) dataset: &'static str,
+    /// `success`, `failure` or `unknown`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) outcome: Option<&'static str>,
+    /// Number of the record among those of its CPU and ring, from 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) sequence: Option<u64>,
+    /// In nanoseconds: of a handshake, or of a process's life.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) duration: Option<u64>,
+    /// Why it ended so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) reason: Option<&'a str>,
+}
+
+/// The node.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Host {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) name: Option<String>,
+    /// The machine id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) id: Option<String>,
+    pub(crate) boot: Boot,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Boot {
+    pub(crate) id: String,
+}
+
+/// The process that acted. The full fields stand on `exec`.
+#[derive(Debug, Default, Serialize, JsonSchema)]
+pub(crate) struct Process<'a> {
+    /// In the host's pid namespace.
+    pub(crate) pid: u32,
+    /// In its innermost pid namespace, where that is another.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) vpid: Option<u32>,
+    /// The same over exec, and never reused.
+    pub(crate) entity_id: &'a str,
+    /// `comm`: what the kernel calls the task.
+    pub(crate) name: &'a str,
+    /// The file that runs, not `argv[0]`; for a script its interpreter.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) executable: Option<&'a str>,
+    /// Every argument, empty ones too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) args: Option<Vec<Cow<'a, str>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) args_count: Option<u32>,
+    /// Ours: `args` is not all of them, or the last is cut.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) args_truncated: Option<bool>,
+    /// Ours: bytes of argv, where `args` is not all of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) args_total_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) working_directory: Option<&'a str>,
+    /// When the process began: RFC 3339.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) start: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) end: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) exit_code: Option<u32>,
+    /// Whether it has a controlling terminal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) interactive: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) tty: Option<Tty>,
+    /// Effective ids.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) user: Option<User>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) real_user: Option<User>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) saved_user: Option<User>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) group: Option<User>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) real_group: Option<User>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) saved_group: Option<User>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) thread: Option<Thread>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) parent: Option<Parent<'a>>,
+    /// Ours: the user who logged in, whoever the process is now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) login_uid: Option<String>,
+    /// Ours: the audit session.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) session_id: Option<u32>,
+}
+
+/// A terminal, by its device number.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Tty {
+    /// Ours: its name, such as `pts/0`.
+    pub(crate) name: String,
+}
+
+/// A user or group: the id of the host's own namespace, and the host's name for it.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct User {
+    pub(crate) id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) name: Option<Arc<str>>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Thread {
+    /// The thread that acted, where it is not the leader.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) id: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) capabilities: Option<Capabilities>,
+}
+
+/// Capability names, where they are not all or none of what this kernel knows.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Capabilities {
+    pub(crate) effective: Vec<&'static str>,
+    pub(crate) permitted: Vec<&'static str>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Parent<'a> {
+    pub(crate) pid: u32,
+    pub(crate) entity_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) name: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) executable: Option<&'a str>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Container<'a> {
+    pub(crate) id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) runtime: Option<&'a str>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Kubernetes<'a> {
+    pub(crate) pod: Pod<'a>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Pod<'a> {
+    pub(crate) uid: &'a str,
+    /// Ours: `guaranteed`, `burstable` or `besteffort`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) qos: Option<&'a str>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Network {
+    /// `tcp`.
+    pub(crate) transport: &'static str,
+    /// `ipv4` or `ipv6`; a v4-mapped address is IPv4.
+    #[serde(rename = "type")]
+    pub(crate) network_type: &'static str,
+    pub(crate) direction: &'static str,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Endpoint {
+    pub(crate) ip: IpAddr,
+    pub(crate) port: u16,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct ErrorCode {
+    /// The errno's name, such as `ENOENT`.
+    pub(crate) code: Cow<'static, str>,
+}
+
+/// What ECS has no name for.
+#[derive(Debug, Default, Serialize, JsonSchema)]
+pub(crate) struct Tellwire<'a> {
+    /// Version of the line's schema.
+    pub(crate) schema: u32,
+    /// The CPU and the ring that `event.sequence` counts in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) sequence_cpu: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) sequence_ring: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) exec: Option<ExecFacts<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) exit: Option<ExitFacts>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) connect: Option<ConnectFacts>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) credentials: Option<CredentialFacts>,
+}
+
+/// Facts of an execution.
+#[derive(Debug, Default, Serialize, JsonSchema)]
+pub(crate) struct ExecFacts<'a> {
+    /// The path given to exec. On `exec_failed` it was read from the caller's memory after the call.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) filename: Option<Cow<'a, str>>,
+    /// `caller_memory` where another thread can have rewritten `filename`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) evidence: Option<&'static str>,
+    /// The script's absolute path, where a script was run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) script: Option<String>,
+    /// The interpreter that the script's first line names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) interpreter: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) inode: Option<u64>,
+    /// `major:minor` of the file system.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) device: Option<String>,
+    /// `memfd` or `deleted`, where the file has no name any more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) unlinked: Option<&'static str>,
+    /// The file came into the container after its image: it stands in the overlay's upper layer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) not_in_image: Option<bool>,
+    /// `setuid`, `setgid`: bits of the file's mode.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) set_id: Vec<&'static str>,
+    /// The kernel gave more privilege than the caller had (`AT_SECURE`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) secure: Option<bool>,
+    /// Owner of the file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) owner: Option<Owner>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) namespaces: Option<Namespaces>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) env_count: Option<u32>,
+    /// Parents of the parent, nearest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) ancestors: Vec<Ancestor<'a>>,
+    /// argv could not be read from the new image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) args_unreadable: Option<bool>,
+    /// A path is longer than a record holds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) path_truncated: Option<bool>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Owner {
+    pub(crate) uid: String,
+    pub(crate) gid: String,
+}
+
+/// Inode numbers, as in /proc/PID/ns.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Namespaces {
+    pub(crate) cgroup: u32,
+    pub(crate) ipc: u32,
+    pub(crate) mnt: u32,
+    pub(crate) net: u32,
+    pub(crate) pid: u32,
+    pub(crate) time: u32,
+    pub(crate) user: u32,
+    pub(crate) uts: u32,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Ancestor<'a> {
+    pub(crate) pid: u32,
+    pub(crate) name: &'a str,
+}
+
+/// How a process ended.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct ExitFacts {
+    /// The signal that ended it, such as `SIGKILL`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) signal: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) core_dumped: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) oom_killed: Option<bool>,
+    /// Of all its threads, in nanoseconds.
+    pub(crate) cpu_time: u64,
+    /// Largest resident set, in bytes.
+    pub(crate) peak_rss: u64,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct ConnectFacts {
+    /// `established`, `refused`, `timed_out`, `unreachable`, `denied`, `reset`, `aborted`, `failed` or `unknown`.
+    pub(crate) outcome: &'static str,
+}
+
+/// Credentials before and after.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct CredentialFacts {
+    pub(crate) old: Credentials,
+    pub(crate) new: Credentials,
+    /// The ids that the call asked for, as the caller's user namespace has them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) asked: Vec<String>,
+    /// How the change was seen: `call`, or `comparison` where the process simply had other ids.
+    pub(crate) evidence: &'static str,
+}
+
+/// Ids of the host's own namespace; groups and capabilities where the call is about them.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Credentials {
+    pub(crate) uid: String,
+    pub(crate) euid: String,
+    pub(crate) suid: String,
+    pub(crate) fsuid: String,
+    pub(crate) gid: String,
+    pub(crate) egid: String,
+    pub(crate) sgid: String,
+    pub(crate) fsgid: String,
+    /// Number of supplementary groups.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) groups: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) capabilities: Option<Capabilities>,
+}

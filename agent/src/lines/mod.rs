@@ -1,0 +1,73 @@
+//! Lines: what an event looks like as JSON. Names are those of the Elastic Common Schema (ECS).
+//!
+//! The structs are the schema: `tellwire events --json-schema` and docs/events.md are generated from
+//! them. What ECS does not name stands under `tellwire.*`, or is marked as ours. Absent rather than null.
+
+pub(crate) mod build;
+pub(crate) mod clock;
+pub(crate) mod fields;
+pub(crate) mod names;
+pub(crate) mod pretty;
+pub(crate) mod schema;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use self::fields::{
+    Container, Endpoint, ErrorCode, EventFields, Host, Kubernetes, Network, Process, Tellwire, User,
+};
+
+/// The version of ECS whose names are used.
+pub(crate) const ECS_VERSION: &str = "9.1.0";
+
+/// The version of the lines. Within it, fields are only added.
+pub(crate) const SCHEMA: u32 = 1;
+
+/// One event.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Line<'a> {
+    /// When it happened, by the kernel's clock: RFC 3339 with nanoseconds.
+    #[serde(rename = "@timestamp")]
+    pub(crate) timestamp: &'a str,
+    pub(crate) ecs: Ecs,
+    pub(crate) event: EventFields<'a>,
+    pub(crate) host: &'a Host,
+    pub(crate) process: Process<'a>,
+    /// Whom the process acts as.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) user: Option<User>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) container: Option<Container<'a>>,
+    /// Kubernetes, by the names of the OpenTelemetry semantic conventions (ours).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) k8s: Option<Kubernetes<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) network: Option<Network>,
+    /// Our side of a connection.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) source: Option<Endpoint>,
+    /// The other side of a connection.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) destination: Option<Endpoint>,
+    /// The errno of what failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) error: Option<ErrorCode>,
+    pub(crate) tellwire: Tellwire<'a>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Ecs {
+    pub(crate) version: &'static str,
+}
+
+/// Appends the line and a newline. serde_json escapes control characters, so that nothing in a
+/// string can end the line.
+pub(crate) fn write(line: &Line<'_>, to: &mut Vec<u8>) -> serde_json::Result<()> {
+    let start = to.len();
+    if let Err(error) = serde_json::to_writer(&mut *to, line) {
+        to.truncate(start);
+        return Err(error);
+    }
+    to.push(b'\n');
+    Ok(())
+}

@@ -1,0 +1,77 @@
+//! Lines for a person at a terminal: time, container, who, what.
+
+use std::io::Write as _;
+
+use super::Line;
+use crate::events::text::printable;
+
+const DIM: &str = "\x1b[2m";
+const RED: &str = "\x1b[31m";
+const GREEN: &str = "\x1b[32m";
+const CYAN: &str = "\x1b[36m";
+const BOLD: &str = "\x1b[1m";
+const RESET: &str = "\x1b[0m";
+
+/// Appends the line. Nothing that a process says of itself reaches the terminal as a control character.
+pub(crate) fn write(line: &Line<'_>, to: &mut Vec<u8>) {
+    let time = line.timestamp.get(11..23).unwrap_or(line.timestamp);
+    let container = line.container.as_ref().map_or("host", |container| container.id.get(..12).unwrap_or(container.id));
+    let user = line.user.as_ref().map_or("", |user| user.name.as_deref().unwrap_or(&user.id));
+    let process = &line.process;
+    let action = line.event.action;
+    let colour = match line.event.outcome {
+        Some("failure") => RED,
+        _ if action == "exit" => DIM,
+        _ => GREEN,
+    };
+    // Writing to a vector cannot fail.
+    let _infallible = write!(
+        to,
+        "{DIM}{time}{RESET} {CYAN}{:<12}{RESET} {:<10} {BOLD}{}{RESET}[{}] {colour}{action:<12}{RESET} ",
+        printable(container),
+        printable(user),
+        printable(process.name),
+        process.pid,
+    );
+    let _infallible = what(line, to);
+    to.push(b'\n');
+}
+
+fn what(line: &Line<'_>, to: &mut Vec<u8>) -> std::io::Result<()> {
+    if let (Some(args), Some(executable)) = (&line.process.args, line.process.executable) {
+        write!(to, "{}", printable(executable))?;
+        for arg in args.iter().skip(1) {
+            let arg = printable(arg);
+            if arg.is_empty() || arg.contains([' ', '\'', '"']) {
+                write!(to, " {arg:?}")?;
+            } else {
+                write!(to, " {arg}")?;
+            }
+        }
+        if line.process.args_truncated == Some(true) {
+            write!(to, " …")?;
+        }
+    } else if let Some(exec) = &line.tellwire.exec {
+        write!(to, "{}", printable(exec.filename.as_deref().unwrap_or_default()))?;
+    } else if let Some(destination) = &line.destination {
+        write!(to, "{} ", std::net::SocketAddr::new(destination.ip, destination.port))?;
+        if let Some(connect) = &line.tellwire.connect {
+            write!(to, "{}", connect.outcome)?;
+        }
+        if let Some(duration) = line.event.duration {
+            write!(to, " {DIM}{} µs{RESET}", duration / 1000)?;
+        }
+    } else if let Some(exit) = &line.tellwire.exit {
+        match (&exit.signal, line.process.exit_code) {
+            (Some(signal), _) => write!(to, "{signal}")?,
+            (None, Some(code)) => write!(to, "{code}")?,
+            (None, None) => {}
+        }
+    } else if let Some(credentials) = &line.tellwire.credentials {
+        write!(to, "{}:{} -> {}:{}", credentials.old.euid, credentials.old.egid, credentials.new.euid, credentials.new.egid)?;
+    }
+    if let Some(error) = &line.error {
+        write!(to, " {RED}{}{RESET}", error.code)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,70 @@
+//! A thin coat over the encoder: a family of samples in one call.
+
+use std::fmt::Error;
+
+use prometheus_client::{
+    encoding::{DescriptorEncoder, EncodeMetric as _},
+    metrics::{MetricType, histogram::Histogram},
+};
+
+/// Label names and values.
+pub(super) type Labels<'a> = &'a [(&'static str, &'a str)];
+
+/// Where samples go.
+pub(super) struct Sink<'a>(pub(super) DescriptorEncoder<'a>);
+
+impl Sink<'_> {
+    /// A counter, without its `_total`: the format adds it.
+    pub(super) fn counter(&mut self, name: &str, help: &str, samples: &[(Labels<'_>, u64)]) -> Result<(), Error> {
+        let name = name.strip_suffix("_total").unwrap_or(name);
+        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (labels, value) in samples {
+            family.encode_family(labels)?.encode_counter::<[(&str, &str); 0], u64, u64>(value, None)?;
+        }
+        Ok(())
+    }
+
+    /// A counter of a fraction of something, such as seconds.
+    pub(super) fn counter_f64(&mut self, name: &str, help: &str, samples: &[(Labels<'_>, f64)]) -> Result<(), Error> {
+        let name = name.strip_suffix("_total").unwrap_or(name);
+        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (labels, value) in samples {
+            family.encode_family(labels)?.encode_counter::<[(&str, &str); 0], f64, u64>(value, None)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn gauge(&mut self, name: &str, help: &str, samples: &[(Labels<'_>, f64)]) -> Result<(), Error> {
+        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (labels, value) in samples {
+            family.encode_family(labels)?.encode_gauge(value)?;
+        }
+        Ok(())
+    }
+
+    /// An info metric, without its `_info`: the format adds it.
+    pub(super) fn info(&mut self, name: &str, help: &str, labels: Labels<'_>) -> Result<(), Error> {
+        let name = name.strip_suffix("_info").unwrap_or(name);
+        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Info)?;
+        family.encode_info(&labels)
+    }
+
+    pub(super) fn histogram(
+        &mut self,
+        name: &str,
+        help: &str,
+        samples: &[(Labels<'_>, &Histogram)],
+    ) -> Result<(), Error> {
+        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Histogram)?;
+        for (labels, histogram) in samples {
+            histogram.encode(family.encode_family(labels)?)?;
+        }
+        Ok(())
+    }
+}
+
+/// A count as a gauge's value: exact up to 2^53.
+#[expect(clippy::cast_precision_loss, reason = "gauges are floats in the format")]
+pub(super) fn float(value: u64) -> f64 {
+    value as f64
+}

@@ -1,0 +1,170 @@
+//! The pipeline: takes records from the rings and gives lines to the outputs.
+//!
+//! One task owns all state as plain `&mut`: there is no lock on the way, and it waits for nothing but
+//! its timer. What a record means for the tables is in [`State::record`], in the order of the line:
+//! decode, enrich, choose, encode.
+
+mod outbox;
+mod state;
+
+use std::{
+    os::fd::{AsFd as _, OwnedFd},
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use tellwire_ebpf::wire::Ring;
+use tokio::{
+    io::unix::AsyncFd,
+    sync::mpsc,
+    time::{Instant, sleep},
+};
+use tokio_util::sync::CancellationToken;
+
+pub(crate) use self::{outbox::Outbox, state::State};
+use crate::{
+    books::Books,
+    http::Readiness,
+    kernel::{
+        Kernel, Wake,
+        pending::PendingConnects,
+        ring::{Reader, Rings},
+    },
+    lines::clock::boot_now,
+};
+
+/// How often what is old is looked for.
+const HOUSEKEEPING: Duration = Duration::from_secs(5);
+
+/// The longest that the reader sleeps when nothing happens.
+const IDLE: Duration = Duration::from_millis(100);
+
+/// A removed cgroup, for whoever harvests its counters: hierarchy and id.
+pub(crate) type Removed = (u64, u64);
+
+/// Everything that the pipeline task owns.
+pub(crate) struct Pipeline {
+    pub(crate) rings: Rings,
+    pub(crate) wake: Wake,
+    pub(crate) pending: PendingConnects,
+    pub(crate) state: State,
+    pub(crate) outbox: Outbox,
+    pub(crate) books: Arc<Books>,
+    pub(crate) readiness: Arc<Readiness>,
+    pub(crate) removed: mpsc::Sender<Removed>,
+    /// How often the rings are read under traffic.
+    pub(crate) poll_interval: Duration,
+}
+
+impl Pipeline {
+    /// Runs until cancelled; then detaches the programs, takes what is left in the rings, and gives the outbox back.
+    pub(crate) async fn run(mut self, mut kernel: Kernel, cancel: CancellationToken) -> Outbox {
+        let mut pause = self.poll_interval;
+        let mut housekeeping = Instant::now() + HOUSEKEEPING;
+        let wakers = Wakers::new(&self.rings);
+        while !cancel.is_cancelled() {
+            self.arm();
+            tokio::select! {
+                () = cancel.cancelled() => break,
+                () = sleep(pause) => {}
+                () = wakers.woken() => {}
+            }
+            self.readiness.beat();
+            let taken = self.cycle();
+            pause = if taken > 0 { self.poll_interval } else { (pause * 2).min(IDLE.max(self.poll_interval)) };
+            if Instant::now() >= housekeeping {
+                housekeeping = Instant::now() + HOUSEKEEPING;
+                self.keep_house();
+            }
+            if taken > 0 {
+                // A storm must not keep the other tasks of this thread from running.
+                tokio::task::yield_now().await;
+            }
+        }
+        kernel.detach();
+        while self.cycle() > 0 {}
+        self.sweep(None);
+        self.publish();
+        self.outbox.flush();
+        self.outbox
+    }
+
+    fn cycle(&mut self) -> usize {
+        let Self { rings, state, outbox, books, removed, .. } = self;
+        let taken = rings.cycle(|ring, bytes| state.record(ring, bytes, outbox, books, removed));
+        outbox.flush();
+        taken
+    }
+
+    fn arm(&mut self) {
+        if let Err(error) = self.wake.arm() {
+            // Then the timer alone wakes the reader.
+            tracing::debug!(%error, "wake-ups not armed");
+        }
+    }
+
+    fn keep_house(&mut self) {
+        let now = boot_now();
+        self.sweep(Some(now));
+        self.state.expire(now);
+        self.publish();
+    }
+
+    /// Tells connects whose outcome never came: those that are too old at `now`, or all.
+    fn sweep(&mut self, now: Option<u64>) {
+        let Self { pending, state, outbox, books, .. } = self;
+        if let Err(error) = pending.sweep(now, |swept| state.swept(&swept, outbox, books)) {
+            tracing::warn!(%error, "pending connects not swept");
+        }
+        outbox.flush();
+    }
+
+    /// Copies the sizes of the tables to where they are scraped.
+    fn publish(&self) {
+        self.state.publish(&self.books);
+        self.books.pending_connects.store(self.pending.entries() as u64, Relaxed);
+    }
+}
+
+/// Wakes the reader before its timer where a ring is half full.
+struct Wakers(Vec<AsyncFd<OwnedFd>>);
+
+impl Wakers {
+    fn new(rings: &Rings) -> Self {
+        let watch = |ring: &Reader| ring.as_fd().try_clone_to_owned().and_then(watch);
+        let rings = [&rings.urgent, &rings.process, &rings.network];
+        Self(
+            rings
+                .into_iter()
+                .zip(Ring::ALL)
+                .filter_map(|(ring, name)| match watch(ring) {
+                    Ok(waker) => Some(waker),
+                    Err(error) => {
+                        tracing::warn!(ring = name.name(), %error, "no early wake-up");
+                        None
+                    }
+                })
+                .collect(),
+        )
+    }
+
+    /// Returns when any ring asks for its reader; never without rings.
+    async fn woken(&self) {
+        let [urgent, process, network] = self.0.as_slice() else { return std::future::pending().await };
+        let guard = tokio::select! {
+            guard = urgent.readable() => guard,
+            guard = process.readable() => guard,
+            guard = network.readable() => guard,
+        };
+        match guard {
+            Ok(mut guard) => guard.clear_ready(),
+            Err(_) => std::future::pending().await,
+        }
+    }
+}
+
+#[expect(unsafe_code, reason = "the descriptor must stay the same while it is registered")]
+fn watch(fd: OwnedFd) -> std::io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an owned descriptor is one and the same until it is dropped with the registration.
+    unsafe { AsyncFd::register_with_interest(fd, tokio::io::Interest::READABLE) }.map_err(Into::into)
+}
