@@ -31,8 +31,6 @@ wire! {
         pub subject: Subject,
         pub vpid: u32,
         pub pid_namespace: u32,
-        pub mnt_namespace: u32,
-        pub reserved: u32,
     }
 }
 
@@ -220,12 +218,7 @@ mod programs {
             return None;
         }
         let (vpid, pid_namespace) = innermost_pid(task).unwrap_or((subject.tgid, 0));
-        let mnt_namespace = task
-            .follow(offset!(task_nsproxy))
-            .and_then(|proxy| proxy.follow(offset!(nsproxy_mnt_ns)))
-            .and_then(|ns| ns.read(offset!(mnt_namespace_inum)))
-            .unwrap_or(0);
-        let seed = Seed { subject, vpid, pid_namespace, mnt_namespace, reserved: 0 };
+        let seed = Seed { subject, vpid, pid_namespace };
         // SAFETY: `seed` has the size given. A full buffer ends this read, and the kernel comes again.
         unsafe { helpers::bpf_seq_write(seq, core::ptr::from_ref(&seed).cast(), size_of::<Seed>() as u32) };
         Some(())

@@ -179,7 +179,7 @@ impl Assembly {
         let boot_id = host.boot_id().context("reading /proc/sys/kernel/random/boot_id")?;
         let keep_exited = u64::try_from(config.processes.keep_exited.get().as_nanos()).unwrap_or(u64::MAX);
         let max = config.processes.max.get() as usize;
-        let mut processes = Processes::new(&host, boot_id.clone(), max, keep_exited);
+        let mut processes = Processes::new(boot_id.clone(), max, keep_exited);
         processes.seed(&host, &kernel.seeds, &containers);
         kernel.seeds = Vec::new();
         let users = Users::new(&host.join("/etc"));
@@ -193,7 +193,7 @@ impl Assembly {
             rings,
             wake,
             pending,
-            state: State::new(processes, containers, users, identity, histograms),
+            state: State::new(processes, containers, users, identity, host.all_capabilities(), histograms),
             outbox: Outbox::new(fanout, encodings, wanted),
             books: Arc::clone(&books),
             readiness,

@@ -238,24 +238,22 @@ fn from_file(path: &Path, known_types: &[&str]) -> Result<(Config, Sources), Con
 /// Flags and environment over what is there.
 fn layer(config: &mut Config, sources: &mut Sources, args: &RunArgs) {
     let Config { agent, kernel, processes: _, output, http } = config;
-    let list = |list: &[_]| (!list.is_empty()).then(|| list.to_vec());
     let mut over = Over { sources, args };
     over.set(&mut agent.profile, args.profile, "agent.profile", "profile");
-    over.set(&mut agent.types, (!args.types.is_empty()).then(|| args.types.clone()), "agent.types", "types");
-    over.set(&mut agent.cgroups, list(&args.cgroups), "agent.cgroups", "cgroups");
+    over.set(&mut agent.types, unless_empty(&args.types), "agent.types", "types");
+    over.set(&mut agent.cgroups, unless_empty(&args.cgroups), "agent.cgroups", "cgroups");
     over.set(&mut agent.host_root, args.host_root.clone(), "agent.host-root", "host_root");
     over.set(&mut agent.log_level, args.log_level, "agent.log-level", "log_level");
     over.set(&mut kernel.log, args.kernel_log, "kernel.log", "kernel_log");
-    over.set(
-        &mut output.to,
-        (!args.outputs.is_empty()).then(|| args.outputs.clone()),
-        "output.to",
-        "outputs",
-    );
+    over.set(&mut output.to, unless_empty(&args.outputs), "output.to", "outputs");
     over.set(&mut output.format, args.format, "output.format", "format");
     let (style, id) = args.style().unzip();
     over.set(&mut output.style, style, "output.style", id.unwrap_or_default());
     over.set(&mut http.listen, args.listen, "http.listen", "listen");
+}
+
+fn unless_empty<T: Clone>(list: &[T]) -> Option<Vec<T>> {
+    (!list.is_empty()).then(|| list.to_vec())
 }
 
 struct Over<'a> {

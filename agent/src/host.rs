@@ -61,6 +61,14 @@ impl HostRoot {
         self.line("/proc/sys/kernel/random/boot_id").or_else(|| line(Path::new("/proc/sys/kernel/random/boot_id")))
     }
 
+    /// What a process of this host can have at the most: the first process's bounding set.
+    pub(crate) fn all_capabilities(&self) -> u64 {
+        fs::read_to_string(self.join("/proc/1/status"))
+            .ok()
+            .and_then(|status| capability_set(&status, "CapBnd:"))
+            .unwrap_or(u64::MAX)
+    }
+
     /// Finds the cgroup hierarchies by what is mounted.
     pub(crate) fn hierarchies(&self) -> Hierarchies {
         let v2 = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"]
@@ -83,6 +91,12 @@ impl HostRoot {
 
 fn line(path: &Path) -> Option<String> {
     Some(fs::read_to_string(path).ok()?.trim().to_owned())
+}
+
+/// A set of /proc/PID/status, such as `CapEff:`.
+pub(crate) fn capability_set(status: &str, name: &str) -> Option<u64> {
+    let value = status.lines().find_map(|line| line.strip_prefix(name))?;
+    u64::from_str_radix(value.trim(), 16).ok()
 }
 
 /// The second column of a controller's row in /proc/cgroups; 0 where it belongs to v2.

@@ -84,11 +84,6 @@ impl Containers {
         true
     }
 
-    /// Whether the cgroup is known to be gone, or not known at all.
-    pub(crate) fn is_gone(&self, hierarchy: u64, id: u64) -> bool {
-        self.cgroups.get(&(hierarchy, id)).is_none_or(|cgroup| cgroup.gone)
-    }
-
     /// The container of a process in these cgroups (0 for none).
     ///
     /// Runtimes use either hierarchy or both, and a free-text name counts only for a process whose
@@ -118,7 +113,6 @@ mod tests {
         let mut containers = Containers::default();
         containers.made(CgroupKey::V2, 7, &format!("/docker/{ID}"));
         containers.removed(CgroupKey::V2, 7, 1_000);
-        assert!(containers.is_gone(CgroupKey::V2, 7));
         assert_eq!(containers.of(7, 0, false).unwrap().id, ID);
         containers.expire(1_000 + KEPT_NS + 1);
         assert_eq!(containers.of(7, 0, false), None);

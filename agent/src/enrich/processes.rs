@@ -12,6 +12,10 @@ use tellwire_ebpf::{
 use super::{cgroup_path::ContainerPath, containers::Containers, credentials::Expected, entity::EntityId};
 use crate::{events::text::text, host::HostRoot};
 
+/// `PROC_PID_INIT_INO`, include/linux/proc_ns.h (v3.8 to v6.18): a process that is elsewhere is in a container,
+/// if its cgroup's name can be one's.
+const INITIAL_PID_NAMESPACE: u32 = 0xefff_fffc;
+
 /// Ancestors that are followed at the most.
 const ANCESTORS: usize = 8;
 
@@ -36,8 +40,8 @@ pub(crate) struct Process {
     pub(crate) container: Option<Arc<ContainerPath>>,
     /// The cgroups that `container` was found by.
     cgroups: (u64, u64),
-    /// Inode numbers of its mount and pid namespaces; 0 where not known.
-    namespaces: (u32, u32),
+    /// Inode number; 0 where not known.
+    pid_namespace: u32,
     exited: bool,
 }
 
@@ -48,8 +52,6 @@ pub(crate) struct Processes {
     /// Processes that ended, oldest first, with the time of their end.
     exited: VecDeque<(u64, ProcessKey)>,
     boot_id: String,
-    /// Mount and pid namespace of the host's first process.
-    host_namespaces: (u32, u32),
     max: usize,
     kept_ns: u64,
     /// Processes that had no room in the table.
@@ -57,28 +59,19 @@ pub(crate) struct Processes {
 }
 
 impl Processes {
-    pub(crate) fn new(host: &HostRoot, boot_id: String, max: usize, kept_ns: u64) -> Self {
-        let host_namespaces = (namespace(host, "mnt"), namespace(host, "pid"));
-        Self {
-            map: FxHashMap::default(),
-            exited: VecDeque::new(),
-            boot_id,
-            host_namespaces,
-            max,
-            kept_ns,
-            refused: 0,
-        }
+    pub(crate) fn new(boot_id: String, max: usize, kept_ns: u64) -> Self {
+        Self { map: FxHashMap::default(), exited: VecDeque::new(), boot_id, max, kept_ns, refused: 0 }
     }
 
     /// Takes in what ran before the agent; /proc adds the executable, which the iterator cannot give.
     pub(crate) fn seed(&mut self, host: &HostRoot, seeds: &[Seed], containers: &Containers) {
-        for Seed { subject, vpid, pid_namespace, mnt_namespace, reserved: _ } in seeds {
+        for Seed { subject, vpid, pid_namespace } in seeds {
             let executable = executable(host, subject.tgid);
             let Some(process) = self.adopt(subject, 0, containers) else { continue };
             process.vpid = Some(*vpid);
-            process.namespaces = (*mnt_namespace, *pid_namespace);
+            process.pid_namespace = *pid_namespace;
             process.executable = executable;
-            // Found again with the namespaces known.
+            // Found again with the namespace known.
             process.cgroups = (u64::MAX, u64::MAX);
             self.refresh_container(subject, containers);
         }
@@ -115,18 +108,16 @@ impl Processes {
     pub(crate) fn fork(&mut self, child: &Subject, fork: &Fork, time: u64, containers: &Containers) {
         let inherited = self
             .get(child.parent_key())
-            .map(|parent| (parent.executable.clone(), parent.namespaces.0, parent.container.clone(), parent.cgroups));
+            .map(|parent| (parent.executable.clone(), parent.container.clone(), parent.cgroups));
         let Some(process) = self.adopt(child, time, containers) else { return };
         process.vpid = Some(fork.vpid);
-        let mut mnt_namespace = 0;
-        if let Some((executable, mnt, container, cgroups)) = inherited {
-            mnt_namespace = mnt;
+        process.pid_namespace = fork.pid_namespace;
+        if let Some((executable, container, cgroups)) = inherited {
             process.executable = executable;
             if cgroups == process.cgroups {
                 process.container = container;
             }
         }
-        process.namespaces = (mnt_namespace, fork.pid_namespace);
     }
 
     /// A new image. The namespaces are those of the exec's record.
@@ -135,8 +126,8 @@ impl Processes {
         process.name = comm(subject);
         process.executable = Some(Arc::clone(&image.executable));
         process.vpid = Some(image.vpid);
-        if process.namespaces != image.namespaces {
-            process.namespaces = image.namespaces;
+        if process.pid_namespace != image.pid_namespace {
+            process.pid_namespace = image.pid_namespace;
             process.cgroups = (u64::MAX, u64::MAX);
             self.refresh_container(subject, containers);
         }
@@ -218,7 +209,7 @@ impl Processes {
             expected: Expected::new(subject.ids, time),
             container: containers.of(subject.cgroup_v2, subject.cgroup_v1, false),
             cgroups: (subject.cgroup_v2, subject.cgroup_v1),
-            namespaces: (0, 0),
+            pid_namespace: 0,
             exited: false,
         };
         self.map.insert(key.tgid, process);
@@ -227,13 +218,11 @@ impl Processes {
 
     /// Looks the container up again where the process has moved to another cgroup.
     fn refresh_container(&mut self, subject: &Subject, containers: &Containers) {
-        let host = self.host_namespaces;
         let Some(process) = self.get_mut(subject.key()) else { return };
         let cgroups = (subject.cgroup_v2, subject.cgroup_v1);
         if process.cgroups != cgroups {
             process.cgroups = cgroups;
-            let (mnt, pid) = process.namespaces;
-            let isolated = mnt != 0 && pid != 0 && mnt != host.0 && pid != host.1;
+            let isolated = !matches!(process.pid_namespace, 0 | INITIAL_PID_NAMESPACE);
             process.container = containers.of(cgroups.0, cgroups.1, isolated);
         }
     }
@@ -244,8 +233,8 @@ impl Processes {
 pub(crate) struct Image {
     pub(crate) executable: Arc<str>,
     pub(crate) vpid: u32,
-    /// Inode numbers of the mount and pid namespaces.
-    pub(crate) namespaces: (u32, u32),
+    /// Inode number.
+    pub(crate) pid_namespace: u32,
 }
 
 /// A record's subject as keys of the table.
@@ -268,13 +257,6 @@ impl Keys for Subject {
 pub(crate) fn comm(subject: &Subject) -> Arc<str> {
     let end = subject.comm.iter().position(|byte| *byte == 0).unwrap_or(subject.comm.len());
     text(subject.comm.get(..end).unwrap_or_default()).into()
-}
-
-/// The inode number of a namespace of the host's first process; 0 where it cannot be read.
-fn namespace(host: &HostRoot, kind: &str) -> u32 {
-    link(host.join(&format!("/proc/1/ns/{kind}")))
-        .and_then(|link| link.split_once('[')?.1.strip_suffix(']')?.parse().ok())
-        .unwrap_or(0)
 }
 
 fn executable(host: &HostRoot, tgid: u32) -> Option<Arc<str>> {
@@ -306,7 +288,7 @@ mod tests {
     }
 
     fn table(max: usize) -> Processes {
-        Processes::new(&HostRoot::new("/nonexistent"), "boot".into(), max, 1_000)
+        Processes::new("boot".into(), max, 1_000)
     }
 
     fn fork(table: &mut Processes, child: &Subject) {

@@ -7,10 +7,6 @@ use std::fmt;
 pub(crate) struct Names<'a>(pub(crate) &'a [u8]);
 
 impl Names<'_> {
-    pub(crate) fn is_empty(self) -> bool {
-        self.0.is_empty()
-    }
-
     /// The path's bytes, in order, with slashes. `/` for no names at all: that is the root's own path.
     ///
     /// A memfd has a name and no place: `memfd:name`, without a slash.

@@ -81,10 +81,7 @@ pub(crate) fn check_capabilities() -> Result<(), MissingCapability> {
 fn effective_capabilities() -> u64 {
     fs::read_to_string("/proc/self/status")
         .ok()
-        .and_then(|status| {
-            let value = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
-            u64::from_str_radix(value.trim(), 16).ok()
-        })
+        .and_then(|status| crate::host::capability_set(&status, "CapEff:"))
         .unwrap_or(0)
 }
 

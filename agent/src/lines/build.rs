@@ -114,6 +114,7 @@ pub(crate) fn exec<'a>(
     exec: &'a Exec<'a>,
     texts: &'a ExecTexts,
     ancestors: Vec<Ancestor<'a>>,
+    all_capabilities: u64,
     users: &mut Users,
 ) -> Line<'a> {
     let mut line = frame.line(Action::Exec, Some("success"), users);
@@ -138,13 +139,8 @@ pub(crate) fn exec<'a>(
     process.group = Some(group(egid, users));
     process.real_group = Some(group(gid, users));
     process.saved_group = Some(group(sgid, users));
-    process.thread = Some(Thread {
-        id: None,
-        capabilities: capabilities(facts.capabilities.effective, facts.capabilities.permitted),
-    });
-    if process.thread.as_ref().is_some_and(|thread| thread.capabilities.is_none()) {
-        process.thread = None;
-    }
+    let capabilities = capabilities(facts.capabilities.effective, facts.capabilities.permitted, all_capabilities);
+    process.thread = capabilities.map(|capabilities| Thread { id: None, capabilities: Some(capabilities) });
     line.tellwire.exec = Some(exec_facts(exec, texts, ancestors));
     line
 }
@@ -326,8 +322,8 @@ fn sets(effective: u64, permitted: u64) -> Capabilities {
 }
 
 /// The names, where they say more than all or none.
-fn capabilities(effective: u64, permitted: u64) -> Option<Capabilities> {
-    (names::is_partial(effective) || names::is_partial(permitted)).then(|| sets(effective, permitted))
+fn capabilities(effective: u64, permitted: u64, all: u64) -> Option<Capabilities> {
+    (names::is_partial(effective, all) || names::is_partial(permitted, all)).then(|| sets(effective, permitted))
 }
 
 fn user(id: u32, users: &mut Users) -> User {

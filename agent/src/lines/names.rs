@@ -17,14 +17,14 @@ pub(crate) fn signal(number: u32) -> String {
     }
 }
 
-/// The names of the set's members; `None` where it is empty, or all that there are.
+/// The names of the set's members.
 pub(crate) fn capabilities(set: u64) -> Vec<&'static str> {
     CAPABILITIES.iter().enumerate().filter(|(bit, _)| set >> bit & 1 != 0).map(|(_, name)| *name).collect()
 }
 
-/// Whether a set says something: it is neither empty nor full.
-pub(crate) fn is_partial(set: u64) -> bool {
-    let all = (1 << CAPABILITIES.len()) - 1;
+/// Whether a set says something: it is neither empty nor all that a process of this host can have.
+pub(crate) fn is_partial(set: u64, all: u64) -> bool {
+    let all = all & ((1 << CAPABILITIES.len()) - 1);
     set & all != 0 && set & all != all
 }
 
@@ -72,6 +72,7 @@ mod tests {
         assert_eq!(signal(9), "SIGKILL");
         assert_eq!(signal(34), "SIGRTMIN+2");
         assert_eq!(capabilities(1 << 21 | 1), ["CAP_CHOWN", "CAP_SYS_ADMIN"]);
-        assert!(!is_partial(0) && !is_partial((1 << 41) - 1) && is_partial(5));
+        assert!(!is_partial(0, u64::MAX) && !is_partial((1 << 41) - 1, u64::MAX) && is_partial(5, u64::MAX));
+        assert!(!is_partial(0b101, 0b101));
     }
 }

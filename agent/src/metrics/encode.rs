@@ -19,7 +19,11 @@ impl Sink<'_> {
         let name = name.strip_suffix("_total").unwrap_or(name);
         let mut family = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
         for (labels, value) in samples {
-            family.encode_family(labels)?.encode_counter::<[(&str, &str); 0], u64, u64>(value, None)?;
+            if labels.is_empty() {
+                family.encode_counter::<[(&str, &str); 0], u64, u64>(value, None)?;
+            } else {
+                family.encode_family(labels)?.encode_counter::<[(&str, &str); 0], u64, u64>(value, None)?;
+            }
         }
         Ok(())
     }
@@ -29,7 +33,11 @@ impl Sink<'_> {
         let name = name.strip_suffix("_total").unwrap_or(name);
         let mut family = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
         for (labels, value) in samples {
-            family.encode_family(labels)?.encode_counter::<[(&str, &str); 0], f64, u64>(value, None)?;
+            if labels.is_empty() {
+                family.encode_counter::<[(&str, &str); 0], f64, u64>(value, None)?;
+            } else {
+                family.encode_family(labels)?.encode_counter::<[(&str, &str); 0], f64, u64>(value, None)?;
+            }
         }
         Ok(())
     }
@@ -37,7 +45,11 @@ impl Sink<'_> {
     pub(super) fn gauge(&mut self, name: &str, help: &str, samples: &[(Labels<'_>, f64)]) -> Result<(), Error> {
         let mut family = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
         for (labels, value) in samples {
-            family.encode_family(labels)?.encode_gauge(value)?;
+            if labels.is_empty() {
+                family.encode_gauge(value)?;
+            } else {
+                family.encode_family(labels)?.encode_gauge(value)?;
+            }
         }
         Ok(())
     }
@@ -56,6 +68,9 @@ impl Sink<'_> {
         samples: &[(Labels<'_>, &Histogram)],
     ) -> Result<(), Error> {
         let mut family = self.0.encode_descriptor(name, help, None, MetricType::Histogram)?;
+        if let [([], histogram)] = samples {
+            return histogram.encode(family);
+        }
         for (labels, histogram) in samples {
             histogram.encode(family.encode_family(labels)?)?;
         }

@@ -1,6 +1,6 @@
 //! Lines on their way to the outputs: encoded once, sent a batch at a time.
 
-use std::sync::{Arc, atomic::AtomicU64};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use tellwire_ebpf::wire::Ring;
@@ -91,9 +91,4 @@ impl Outbox {
     pub(crate) fn into_fanout(self) -> Fanout {
         self.fanout
     }
-}
-
-/// Sums counters.
-pub(crate) fn sum(counters: &[AtomicU64]) -> u64 {
-    counters.iter().map(|counter| counter.load(std::sync::atomic::Ordering::Relaxed)).sum()
 }

@@ -42,7 +42,9 @@ pub(crate) struct State {
     pub(crate) clock: Clock,
     pub(crate) host: Host,
     /// The kernel's, in bytes.
-    pub(crate) page_size: u64,
+    page_size: u64,
+    /// What a process of this host can have at the most.
+    all_capabilities: u64,
     histograms: Histograms,
     sequences: Sequences,
     timestamp: String,
@@ -54,6 +56,7 @@ impl State {
         containers: Containers,
         users: Users,
         host: Host,
+        all_capabilities: u64,
         histograms: Histograms,
     ) -> Self {
         Self {
@@ -63,6 +66,7 @@ impl State {
             clock: Clock::new(),
             host,
             page_size: rustix::param::page_size() as u64,
+            all_capabilities,
             histograms,
             sequences: Sequences::default(),
             timestamp: String::new(),
@@ -165,7 +169,7 @@ impl State {
         let image = Image {
             executable: Arc::clone(&texts.executable),
             vpid: exec.wire.vpid,
-            namespaces: (exec.wire.namespaces.mnt, exec.wire.namespaces.pid),
+            pid_namespace: exec.wire.namespaces.pid,
         };
         self.processes.exec(subject, &image, header.time, &self.containers);
         // A set-id program changes ids by right; any other must not.
@@ -187,7 +191,7 @@ impl State {
         self.clock.write(header.time, &mut self.timestamp);
         let frame = Frame { header, who: &who, host: &self.host, timestamp: &self.timestamp };
         let ancestors = build::ancestors(self.processes.ancestors(subject.parent_key()));
-        let line = build::exec(&frame, exec, &texts, ancestors, &mut self.users);
+        let line = build::exec(&frame, exec, &texts, ancestors, self.all_capabilities, &mut self.users);
         outbox.put(Action::Exec, &line, ring, header.time, books);
     }
 
