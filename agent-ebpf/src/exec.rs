@@ -141,10 +141,10 @@ mod programs {
         };
         let (task, bprm) = (Ptr(task), Ptr(bprm));
         let _not_there = TRIED.remove(caller_tid);
-        let subject = Subject::of(task)?;
-        if !scope::contains(&subject) {
+        if !scope::contains_current() {
             return None;
         }
+        let subject = Subject::current()?;
         count(&subject, EXECS);
         if !emit::wanted(Kind::Exec, &subject) {
             return Some(());

@@ -168,18 +168,25 @@ pub(crate) fn now() -> u64 {
     unsafe { helpers::bpf_ktime_get_boot_ns() }
 }
 
+/// The process and the thread that run.
+#[inline(always)]
+pub(crate) fn current_ids() -> (u32, u32) {
+    // SAFETY: the helper has no precondition.
+    let ids = unsafe { helpers::bpf_get_current_pid_tgid() };
+    ((ids >> 32) as u32, ids as u32)
+}
+
 /// The thread that runs.
 #[inline(always)]
 pub(crate) fn current_tid() -> u32 {
-    // SAFETY: the helper has no precondition.
-    (unsafe { helpers::bpf_get_current_pid_tgid() }) as u32
+    current_ids().1
 }
 
-/// The process that runs.
+/// The id of the running task's cgroup in the v2 hierarchy.
 #[inline(always)]
-pub(crate) fn current_tgid() -> u32 {
+pub(crate) fn current_cgroup() -> u64 {
     // SAFETY: the helper has no precondition.
-    ((unsafe { helpers::bpf_get_current_pid_tgid() }) >> 32) as u32
+    unsafe { helpers::bpf_get_current_cgroup_id() }
 }
 
 /// The argument `index` of a raw tracepoint.

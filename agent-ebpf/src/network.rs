@@ -4,10 +4,10 @@
 //!
 //! 1. `connect4`/`connect6` (cgroup hooks) see every attempt before the kernel looks for a route. The
 //!    address is the kernel's copy. It goes to `ATTEMPTS`, by thread.
-//! 2. `connect_started` sees the socket enter SYN_SENT, in the caller's context for blocking,
+//! 2. `connect_state` sees the socket enter SYN_SENT, in the caller's context for blocking,
 //!    non-blocking and io_uring callers alike. The attempt is now a handshake: it moves to `PENDING`, by socket.
-//! 3. `connect_ended` sees the socket leave SYN_SENT, mostly in softirq, whoever runs. Filters and
-//!    attribution go by the stored owner.
+//! 3. `connect_state`, or `connect_ended` where the first is interrupted, sees the socket leave SYN_SENT,
+//!    mostly in softirq, whoever runs. Filters and attribution go by the stored owner.
 //!
 //! An attempt that never became a handshake (no route, denied) is told at the call's exit with its errno, or,
 //! where that is not traced (io_uring), at the thread's next attempt or its end, without one.
@@ -175,18 +175,15 @@ mod programs {
 
     #[inline(always)]
     fn attempted(remote: [u8; 16], port: u32) {
-        let tid = kernel::current_tid();
+        if !scope::contains_current() {
+            return;
+        }
+        let (tgid, tid) = kernel::current_ids();
         // What the thread tried before can no longer become a handshake.
         resolve_attempt(tid, 0);
-        if kernel::scoped() {
-            match Subject::current() {
-                Some(subject) if scope::contains(&subject) => {}
-                _ => return,
-            }
-        }
         let attempt = Attempt {
             time: kernel::now(),
-            tgid: kernel::current_tgid(),
+            tgid,
             reserved: 0,
             remote,
             remote_port: u16::from_be(port as u16),
@@ -229,16 +226,17 @@ mod programs {
     }
 
     /// hook: `inet_sock_set_state(const struct sock *sk, const int oldstate, const int newstate)`: the change
-    /// to SYN_SENT, in the context of whoever called connect.
+    /// to SYN_SENT, in the context of whoever called connect, and the change away from it.
     /// <https://github.com/torvalds/linux/blob/v6.18/net/ipv4/af_inet.c>
     #[raw_tracepoint(tracepoint = "inet_sock_set_state")]
-    pub fn connect_started(ctx: RawTracePointContext) -> i32 {
+    pub fn connect_state(ctx: RawTracePointContext) -> i32 {
         // SAFETY: the tracepoint has three arguments.
         if unsafe { argument(ctx.as_ptr(), 2) } as u32 == TCP_SYN_SENT {
             // SAFETY: as above.
             let _nothing_to_tell = started(Ptr(unsafe { argument(ctx.as_ptr(), 0) }));
+            return 0;
         }
-        0
+        ended(&ctx)
     }
 
     #[inline(always)]
@@ -257,18 +255,13 @@ mod programs {
         Some(())
     }
 
-    /// hook: `inet_sock_set_state`: the change away from SYN_SENT.
+    /// hook: `inet_sock_set_state`: the change away from SYN_SENT, once more.
     ///
-    /// Attached twice, as itself and as [`connect_ended_twin`]: the kernel does not run a program inside
-    /// itself, and the outcome of one socket can arrive in an interrupt of another's. Then the twin runs.
+    /// The kernel does not run a program inside itself, and the outcome of one socket can arrive in an
+    /// interrupt while [`connect_state`] is at work on another. Then this one runs. Nearly always it finds the
+    /// entry gone.
     #[raw_tracepoint(tracepoint = "inet_sock_set_state")]
     pub fn connect_ended(ctx: RawTracePointContext) -> i32 {
-        ended(&ctx)
-    }
-
-    /// See [`connect_ended`].
-    #[raw_tracepoint(tracepoint = "inet_sock_set_state")]
-    pub fn connect_ended_twin(ctx: RawTracePointContext) -> i32 {
         ended(&ctx)
     }
 

@@ -140,10 +140,10 @@ mod programs {
         forget(tid);
         // SAFETY: the format of the syscall exit tracepoints.
         let result = unsafe { ctx.read_at::<i64>(16) }.ok()?;
-        let subject = Subject::current()?;
-        if !scope::contains(&subject) {
+        if !scope::contains_current() {
             return None;
         }
+        let subject = Subject::current()?;
         let cred = task::credentials(Ptr::current())?;
         let error = if entered.call == Call::Setfsuid as u32 {
             denied(subject.ids.fsuid == entered.ids.fsuid, &entered, result)

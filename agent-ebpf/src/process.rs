@@ -159,10 +159,10 @@ mod programs {
         if task::is_kernel_thread(task) {
             return None;
         }
-        let subject = Subject::of(task)?;
-        if !scope::contains(&subject) {
+        if !scope::contains_current() {
             return None;
         }
+        let subject = Subject::current()?;
         if !kernel::exit_has_group_dead() {
             let ended = Ended { tgid: u64::from(subject.tgid), start: subject.start };
             if ENDED.insert(&ended, 0, u64::from(BPF_NOEXIST)).is_err() {

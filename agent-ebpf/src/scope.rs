@@ -8,6 +8,7 @@ use aya_ebpf::{
 use crate::{
     kernel,
     settings::{CgroupKey, Settings},
+    task::{Cgroups, current_cgroups},
     wire::{Ring, Subject},
 };
 
@@ -38,11 +39,19 @@ struct Window {
 /// Whether the subject's cgroup is one of those that are looked at.
 #[inline(always)]
 pub(crate) fn contains(subject: &Subject) -> bool {
-    if !kernel::scoped() {
-        return true;
-    }
-    has(CgroupKey { id: subject.cgroup_v2, hierarchy: CgroupKey::V2 })
-        || (kernel::v1_subsystem().is_some() && has(CgroupKey { id: subject.cgroup_v1, hierarchy: CgroupKey::V1 }))
+    !kernel::scoped() || chosen(Cgroups { v2: subject.cgroup_v2, v1: subject.cgroup_v1 })
+}
+
+/// The same of the task that runs, with no more read than it takes.
+#[inline(always)]
+pub(crate) fn contains_current() -> bool {
+    !kernel::scoped() || chosen(current_cgroups())
+}
+
+#[inline(always)]
+fn chosen(cgroups: Cgroups) -> bool {
+    has(CgroupKey { id: cgroups.v2, hierarchy: CgroupKey::V2 })
+        || (kernel::v1_subsystem().is_some() && has(CgroupKey { id: cgroups.v1, hierarchy: CgroupKey::V1 }))
 }
 
 #[inline(always)]

@@ -1,0 +1,41 @@
+//! The harness of the live tests: start the agent, do the thing, expect the event.
+//!
+//! Every workload runs in a cgroup of the agent that watches it (`--cgroup`), so that tests can run side by
+//! side and nothing else on the machine is looked at. Workloads are closures in forked children and tiny
+//! programs that are made here: a virtual machine with nothing but the test binaries can run them.
+//!
+//! `TELLWIRE_BIN` names the agent's binary; without it, it is looked for where cargo builds it.
+//! `TELLWIRE_VM` says that this is the emulated machine of `cargo xtask vm`: everything may take longer.
+
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "tests panic, they do not return errors"
+)]
+
+mod agent;
+pub mod bpf;
+mod cgroup;
+mod child;
+pub mod ecs;
+mod http;
+mod lines;
+mod log;
+mod matching;
+mod metrics;
+pub mod net;
+pub mod program;
+mod setup;
+pub mod sys;
+pub mod uring;
+mod wait;
+
+pub use agent::{Agent, Stopped};
+pub use child::{Child, fork};
+pub use log::Ledger;
+pub use matching::at;
+pub use metrics::Metrics;
+pub use setup::Setup;
+pub use wait::{in_vm, limit, until};

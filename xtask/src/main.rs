@@ -3,6 +3,7 @@
 //! One file per command. What several need stands in `setup` (the toolchain), `build` (cargo's binaries),
 //! `stream` (output as it comes) and `summary` (counting tests).
 
+mod bench;
 mod build;
 mod lint;
 mod packages;
@@ -27,6 +28,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Measure what the agent costs and whether anything is lost.
+    Bench(bench::Options),
     /// Bring what a build needs: toolchain parts and the BPF linker.
     Setup,
     /// Build the agent and print the path of its binary.
@@ -44,6 +47,7 @@ enum Command {
 fn main() -> ExitCode {
     let Cli { command } = Cli::parse();
     let outcome = match command {
+        Command::Bench(options) => bench::run(&options),
         Command::Setup => setup::run(),
         Command::Build(options) => build::run(&options),
         Command::Run(options) => run::run(&options),

@@ -44,13 +44,16 @@ pub(crate) fn resolve(btf: &Btf) -> Result<Offsets, OffsetError> {
     Ok(offsets)
 }
 
-/// The programs read the ids, and the capability sets, of `struct cred` in one go each.
+/// The programs read the ids and the capability sets of `struct cred`, and the login of a task, in one go each.
 fn check_order(offsets: &Offsets) -> Result<(), OffsetError> {
     if offsets.cred_fsgid != offsets.cred_uid + 7 * 4 {
         return Err(OffsetError::Order("the ids of struct cred"));
     }
     if offsets.cred_cap_ambient != offsets.cred_cap_inheritable + 4 * 8 {
         return Err(OffsetError::Order("the capability sets of struct cred"));
+    }
+    if offsets.task_loginuid != ABSENT && offsets.task_sessionid != offsets.task_loginuid + 4 {
+        return Err(OffsetError::Order("the login uid and the session id of struct task_struct"));
     }
     Ok(())
 }

@@ -68,18 +68,12 @@ pub(crate) const PROBES: &[Probe] = &[
         note: "",
     },
     Probe {
-        name: "connect_outcome",
-        gives: "outcomes of TCP connects",
-        points: &[
-            Point { program: "connect_ended", hook: Hook::RawTracepoint("inet_sock_set_state") },
-            Point { program: "connect_ended_twin", hook: Hook::RawTracepoint("inet_sock_set_state") },
-        ],
-        note: "",
-    },
-    Probe {
         name: "connect",
-        gives: "TCP connects",
-        points: &[Point { program: "connect_started", hook: Hook::RawTracepoint("inet_sock_set_state") }],
+        gives: "TCP connects and their outcomes",
+        points: &[
+            Point { program: "connect_state", hook: Hook::RawTracepoint("inet_sock_set_state") },
+            Point { program: "connect_ended", hook: Hook::RawTracepoint("inet_sock_set_state") },
+        ],
         note: "",
     },
     Probe {

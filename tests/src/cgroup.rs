@@ -1,0 +1,81 @@
+//! A cgroup of a test's own, in the unified hierarchy.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+    process,
+    sync::atomic::{AtomicU32, Ordering::Relaxed},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::wait::{limit, within};
+
+/// Made at the top of the hierarchy; removed with this value, and what still runs in it is killed.
+#[derive(Debug)]
+pub(crate) struct Cgroup {
+    path: PathBuf,
+    processes: File,
+}
+
+impl Cgroup {
+    pub(crate) fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("tellwire-test-{}-{}", process::id(), COUNT.fetch_add(1, Relaxed));
+        let path = root().join(name);
+        fs::create_dir(&path).unwrap_or_else(|error| panic!("tests need root and a cgroup: {}: {error}", path.display()));
+        let processes = OpenOptions::new().write(true).open(path.join("cgroup.procs")).expect("cgroup.procs");
+        Self { path, processes }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Moves the calling process here.
+    pub(crate) fn enter(&self) -> io::Result<()> {
+        (&self.processes).write_all(b"0")
+    }
+
+    /// A descriptor to move a process by, for a child between fork and exec.
+    pub(crate) fn door(&self) -> File {
+        self.processes.try_clone().expect("another descriptor")
+    }
+
+    /// Removes the cgroup; the second time there is nothing to do.
+    pub(crate) fn remove(&self) {
+        let removed = || match fs::remove_dir(&self.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                self.kill_all();
+                None
+            }
+            _ => Some(()),
+        };
+        // A cgroup that stays is untidy, and no reason to fail.
+        let _stays = within(limit(), removed);
+    }
+
+    /// Whoever is in here was started by the test.
+    fn kill_all(&self) {
+        let processes = fs::read_to_string(self.path.join("cgroup.procs")).unwrap_or_default();
+        for pid in processes.lines().filter_map(|line| line.parse().ok()).filter_map(Pid::from_raw) {
+            let _ended = kill_process(pid, Signal::KILL);
+        }
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        self.remove();
+    }
+}
+
+/// Where the unified hierarchy is mounted.
+fn root() -> PathBuf {
+    ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"]
+        .into_iter()
+        .map(PathBuf::from)
+        .find(|path| path.join("cgroup.controllers").exists())
+        .expect("a mounted cgroup v2 hierarchy")
+}

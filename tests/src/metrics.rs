@@ -1,0 +1,60 @@
+//! Metrics in the text format of Prometheus.
+
+use std::collections::BTreeMap;
+
+/// The samples of one scrape.
+#[derive(Debug, Clone)]
+pub struct Metrics(Vec<Sample>);
+
+#[derive(Debug, Clone, PartialEq)]
+struct Sample {
+    name: String,
+    labels: BTreeMap<String, String>,
+    value: f64,
+}
+
+impl Metrics {
+    pub(crate) fn parse(text: &str) -> Self {
+        let samples = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+        Self(samples.map(|line| sample(line).unwrap_or_else(|| panic!("no sample: {line}"))).collect())
+    }
+
+    /// The sum of the samples that have these labels, among others; one must be there.
+    pub fn get(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        let has = |sample: &&Sample| {
+            let mut labels = labels.iter();
+            sample.name == name && labels.all(|(key, value)| sample.labels.get(*key).is_some_and(|found| found == value))
+        };
+        let values: Vec<f64> = self.0.iter().filter(has).map(|sample| sample.value).collect();
+        assert!(!values.is_empty(), "no sample {name} with {labels:?}");
+        values.iter().sum()
+    }
+}
+
+fn sample(line: &str) -> Option<Sample> {
+    let (series, value) = line.rsplit_once(' ')?;
+    let (name, labels) = match series.split_once('{') {
+        Some((name, labels)) => (name, labels.strip_suffix('}')?),
+        None => (series, ""),
+    };
+    // No label value of ours has a quote in it.
+    let mut pairs = BTreeMap::new();
+    for pair in labels.split_terminator("\",").map(|pair| pair.trim_end_matches('"')).filter(|pair| !pair.is_empty()) {
+        let (key, value) = pair.split_once("=\"")?;
+        pairs.insert(key.to_owned(), value.to_owned());
+    }
+    Some(Sample { name: name.to_owned(), labels: pairs, value: value.parse().ok()? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Metrics;
+
+    #[test]
+    fn samples_are_summed_over_the_labels_that_are_left_open() {
+        let metrics = Metrics::parse("# HELP a B.\n# TYPE a counter\na{b=\"1\",c=\"x\"} 2\na{b=\"1\",c=\"y\"} 3\nd 1.5\n");
+        assert!((metrics.get("a", &[("c", "y")]) - 3.0).abs() < f64::EPSILON);
+        assert!((metrics.get("a", &[("b", "1")]) - 5.0).abs() < f64::EPSILON);
+        assert!((metrics.get("d", &[]) - 1.5).abs() < f64::EPSILON);
+    }
+}
