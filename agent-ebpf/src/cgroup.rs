@@ -23,7 +23,7 @@ mod programs {
     use super::Cgroup;
     use crate::{
         emit,
-        kernel::{self, Ptr, argument, offset, v1_hierarchy, v1_subsystem},
+        kernel::{self, Pointer as _, Ptr, argument, offset, v1_hierarchy, v1_subsystem},
         scope,
         settings::CgroupKey,
         task::cgroup_id,
@@ -72,7 +72,8 @@ mod programs {
             }
         }
         let subject = Subject::current()?;
-        if !emit::wanted(kind, &subject) {
+        let time = kernel::now();
+        if !emit::wanted(kind, &subject, time) {
             return None;
         }
         const AT: usize = size_of::<Header>() + size_of::<Cgroup>();
@@ -94,7 +95,7 @@ mod programs {
                 path: Span { start: AT as u32, len: len as u32 },
             });
         }
-        slot.submit(kind, &subject, kernel::now(), AT + len, flags);
+        slot.submit(kind, &subject, time, AT + len, flags);
         Some(())
     }
 

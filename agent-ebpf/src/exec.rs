@@ -90,7 +90,7 @@ mod programs {
     use crate::{
         counters::{EXECS, count},
         emit::{self, Slot},
-        kernel::{self, Ptr, argument, copy_user_str, offset},
+        kernel::{self, Pointer, Ptr, Typed, argument, copy_user_str, offset},
         path::{self, Walk},
         scope,
         settings::ARGS_LIMIT,
@@ -105,15 +105,31 @@ mod programs {
 
     /// What a record is built from, collected once; a record that does not fit its slot is built
     /// again in a larger one.
-    struct Source {
+    struct Source<P> {
         subject: Subject,
         time: u64,
-        task: Ptr,
+        task: P,
         bprm: Ptr,
-        args_start: u64,
-        args_total: u64,
-        args_len: u64,
         caller_tid: u32,
+    }
+
+    /// Where argv stands in the new image.
+    struct Argv {
+        start: u64,
+        total: u64,
+        /// What of it a record may carry.
+        allowed: usize,
+    }
+
+    /// Read again for each size of slot: a length that one size was refused for would stay in the verifier's mind
+    /// as a range, and every further size would be walked once for each range.
+    #[inline(always)]
+    fn argv<P: Pointer>(source: &Source<P>) -> Option<Argv> {
+        let mm = source.task.follow(offset!(task_mm))?;
+        let start: u64 = mm.read(offset!(mm_arg_start))?;
+        let total = mm.read::<u64>(offset!(mm_arg_end))?.saturating_sub(start);
+        let most = u64::from(emit::settings()?.args_max);
+        Some(Argv { start, total, allowed: if total < most { total } else { most } as usize })
     }
 
     enum Built {
@@ -139,43 +155,39 @@ mod programs {
         let (task, caller_tid, bprm) = unsafe {
             (argument(ctx.as_ptr(), 0), argument(ctx.as_ptr(), 1) as u32, argument(ctx.as_ptr(), 2))
         };
-        let (task, bprm) = (Ptr(task), Ptr(bprm));
         let _not_there = TRIED.remove(caller_tid);
         if !scope::contains_current() {
             return None;
         }
+        if kernel::has_typed_task() {
+            tell(Typed::current(), Ptr(bprm), caller_tid)
+        } else {
+            tell(Ptr(task), Ptr(bprm), caller_tid)
+        }
+    }
+
+    #[inline(always)]
+    fn tell<P: Pointer>(task: P, bprm: Ptr, caller_tid: u32) -> Option<()> {
         let subject = Subject::current()?;
         count(&subject, EXECS);
-        if !emit::wanted(Kind::Exec, &subject) {
+        let time = kernel::now();
+        if !emit::wanted(Kind::Exec, &subject, time) {
             return Some(());
         }
-        let mm = task.follow(offset!(task_mm))?;
-        let args_start: u64 = mm.read(offset!(mm_arg_start))?;
-        let args_total = mm.read::<u64>(offset!(mm_arg_end))?.saturating_sub(args_start);
-        let allowed = u64::from(emit::settings()?.args_max);
-        let source = Source {
-            subject,
-            time: kernel::now(),
-            task,
-            bprm,
-            args_start,
-            args_total,
-            args_len: if args_total < allowed { args_total } else { allowed },
-            caller_tid,
-        };
+        let source = Source { subject, time, task, bprm, caller_tid };
         // One program for each size: the verifier wants constant sizes and bounds.
-        let mut built = build::<1024, 16>(&source);
+        let mut built = build::<P, 1024, 16>(&source);
         if let Built::TooSmall = built {
-            built = build::<2048, 24>(&source);
+            built = build::<P, 2048, 24>(&source);
         }
         if let Built::TooSmall = built {
-            built = build::<4096, 32>(&source);
+            built = build::<P, 4096, 32>(&source);
         }
         if let Built::TooSmall = built {
-            built = build::<16384, 64>(&source);
+            built = build::<P, 16384, 64>(&source);
         }
         if let Built::TooSmall = built {
-            built = build::<{ LAST }, 128>(&source);
+            built = build::<P, { LAST }, 128>(&source);
         }
         if let Built::RingFull = built {
             emit::ring_full(Kind::Exec);
@@ -188,35 +200,57 @@ mod programs {
 
     /// Builds the record in a slot of `N` bytes, with paths of up to `DEPTH` names.
     #[inline(never)]
-    fn build<const N: usize, const DEPTH: usize>(source: &Source) -> Built {
+    fn build<P: Pointer, const N: usize, const DEPTH: usize>(source: &Source<P>) -> Built {
         // A slot too small for argv and the shortest of paths is not even reserved.
-        if N != LAST && source.args_len as usize > N - FIXED - 2 * path::NAME_SIZE {
+        let fits = argv(source).is_some_and(|argv| argv.allowed <= N - FIXED - 2 * path::NAME_SIZE);
+        if N != LAST && !fits {
             return Built::TooSmall;
         }
         let Some(slot) = emit::reserve::<N>(Kind::Exec) else { return Built::RingFull };
         let body = slot.body::<Exec>();
-        if tail::<N, DEPTH>(source, &slot, body).is_none() {
+        // SAFETY: the slot is larger than the fixed part, and aligned to 8.
+        unsafe { zero(body) };
+        if tail::<P, N, DEPTH>(source, &slot, body).is_none() {
             slot.discard();
             return Built::TooSmall;
         }
-        facts(source, body);
+        // SAFETY: as above, and initialised.
+        let _what_is_missing_is_zero = facts(source, unsafe { &mut *body });
         let len = slot.position();
         slot.submit(Kind::Exec, &source.subject, source.time, len, 0);
         Built::Submitted
     }
 
+    /// By words: `memset` is a loop of bytes here, which the verifier would walk.
+    ///
+    /// # Safety
+    ///
+    /// `body` is valid for writes.
+    #[inline(always)]
+    unsafe fn zero(body: *mut Exec) {
+        for word in 0..size_of::<Exec>() / 8 {
+            // SAFETY: the caller's promise.
+            unsafe { body.cast::<u64>().add(word).write_volatile(0) };
+        }
+    }
+
     /// Writes the strings; `None` where a larger slot may hold them.
     #[inline(always)]
-    fn tail<const N: usize, const DEPTH: usize>(source: &Source, slot: &Slot, body: *mut Exec) -> Option<()> {
+    fn tail<P: Pointer, const N: usize, const DEPTH: usize>(
+        source: &Source<P>,
+        slot: &Slot,
+        body: *mut Exec,
+    ) -> Option<()> {
         let mut flags = 0;
-        let mut len = source.args_len as usize;
+        let Argv { start, total, allowed } = argv(source)?;
+        let mut len = allowed;
         // Restated for the verifier, right before its use.
         if len > N - FIXED - path::NAME_SIZE {
             len = N - FIXED - path::NAME_SIZE;
         }
         // SAFETY: N - FIXED bytes are left behind the fixed part.
         let failed = unsafe {
-            helpers::bpf_probe_read_user(slot.base.add(FIXED).cast(), len as u32, source.args_start as *const _)
+            helpers::bpf_probe_read_user(slot.base.add(FIXED).cast(), len as u32, start as *const _)
         };
         if failed != 0 {
             flags |= Exec::FLAG_ARGS_UNREADABLE;
@@ -225,14 +259,16 @@ mod programs {
         slot.set_position(FIXED + len);
         // SAFETY: `body` is the slot's fixed part, here and below.
         unsafe { (*body).args = Span { start: FIXED as u32, len: len as u32 } };
+        // SAFETY: as above.
+        unsafe { (*body).args_total = total };
 
         let file = source.task.follow(offset!(task_mm)).and_then(|mm| mm.follow(offset!(mm_exe_file)));
         let executable = file.and_then(|file| file.field(offset!(file_path)));
         // SAFETY: as above.
-        unsafe { (*body).executable = tail_path::<N, DEPTH>(executable, slot, &mut flags)? };
+        unsafe { (*body).executable = tail_path::<P, N, DEPTH>(executable, slot, &mut flags)? };
         let directory = source.task.follow(offset!(task_fs)).and_then(|fs| fs.field(offset!(fs_pwd)));
         // SAFETY: as above.
-        unsafe { (*body).working_directory = tail_path::<N, DEPTH>(directory, slot, &mut flags)? };
+        unsafe { (*body).working_directory = tail_path::<P, N, DEPTH>(directory, slot, &mut flags)? };
 
         let given = source.bprm.follow(offset!(bprm_filename));
         let interp = source.bprm.follow(offset!(bprm_interp));
@@ -254,14 +290,14 @@ mod programs {
 
     /// Writes a path to the tail. `None` where a larger slot may hold it; in the last slot it is cut and flagged.
     #[inline(always)]
-    fn tail_path<const N: usize, const DEPTH: usize>(
-        path: Option<Ptr>,
+    fn tail_path<P: Pointer, const N: usize, const DEPTH: usize>(
+        path: Option<P>,
         slot: &Slot,
         flags: &mut u32,
     ) -> Option<Span> {
         let Some(path) = path else { return Some(Span::EMPTY) };
         let start = slot.position();
-        if path::write::<N, DEPTH>(path, slot) != Walk::Complete {
+        if path::write::<P, N, DEPTH>(path, slot) != Walk::Complete {
             if N != LAST {
                 return None;
             }
@@ -296,43 +332,53 @@ mod programs {
     }
 
     /// Writes the fixed part, but for the spans: member by member, since the whole would not fit on the stack.
+    ///
+    /// What a process always has is followed with `?`: an option that stays open would double the verifier's
+    /// work. Should one be missing all the same, what follows it stays zero.
     #[inline(always)]
-    fn facts(source: &Source, body: *mut Exec) {
+    fn facts<P: Pointer>(source: &Source<P>, exec: &mut Exec) -> Option<()> {
         let (task, bprm) = (source.task, source.bprm);
-        let cred = task::credentials(task);
-        let file = task.follow(offset!(task_mm)).and_then(|mm| mm.follow(offset!(mm_exe_file)));
-        let inode = file.and_then(|file| file.follow(offset!(file_inode))).unwrap_or(Ptr(0));
-        let super_block = inode.follow(offset!(inode_sb)).unwrap_or(Ptr(0));
-        let secure_bit = offset!(bprm_secureexec).0;
-        let secure_word = Ptr(bprm.0.wrapping_add(u64::from(secure_bit / 32 * 4))).get::<u32>().unwrap_or(0);
-        let mut flags = layer(inode, super_block);
-        if secure_word >> (secure_bit % 32) & 1 != 0 {
-            flags |= Exec::FLAG_SECURE;
-        }
-        let (vpid, pid_namespace) = innermost_pid(task).unwrap_or((source.subject.tgid, 0));
-        let tty = task.follow(offset!(task_signal)).and_then(|signal| signal.follow(offset!(signal_tty)));
-        // SAFETY: `body` is the fixed part of a reserved slot, aligned to 8.
-        let exec = unsafe { &mut *body };
-        exec.capabilities = cred.and_then(task::capabilities).unwrap_or(crate::wire::Capabilities::NONE);
-        namespaces(task, cred, pid_namespace, &mut exec.namespaces);
-        exec.inode = inode.read(offset!(inode_ino)).unwrap_or(0);
-        exec.args_total = source.args_total;
-        exec.device = super_block.read(offset!(super_block_dev)).unwrap_or(0);
-        exec.links = inode.read(offset!(inode_nlink)).unwrap_or(0);
-        exec.mode = u32::from(inode.read::<u16>(offset!(inode_mode)).unwrap_or(0));
-        exec.owner_uid = inode.read(offset!(inode_uid)).unwrap_or(0);
-        exec.owner_gid = inode.read(offset!(inode_gid)).unwrap_or(0);
-        exec.vpid = vpid;
         exec.caller_tid = source.caller_tid;
-        exec.argc = bprm.read(offset!(bprm_argc)).unwrap_or(0);
-        exec.envc = bprm.read(offset!(bprm_envc)).unwrap_or(0);
-        exec.flags |= flags;
-        exec.tty = tty.and_then(|tty| tty.read(offset!(tty_name))).unwrap_or([0; 24]);
+        exec.argc = bprm.read(offset!(bprm_argc))?;
+        exec.envc = bprm.read(offset!(bprm_envc))?;
+        let secure_bit = offset!(bprm_secureexec).0;
+        let secure_word = Ptr(bprm.0.wrapping_add(u64::from(secure_bit / 32 * 4))).get::<u32>()?;
+        if secure_word >> (secure_bit % 32) & 1 != 0 {
+            exec.flags |= Exec::FLAG_SECURE;
+        }
+        let (vpid, pid_namespace) = innermost_pid(task)?;
+        exec.vpid = vpid;
+        exec.namespaces.pid = pid_namespace;
+        terminal(task, exec);
+        let cred = task::credentials(task)?;
+        exec.capabilities = task::capabilities(cred)?;
+        exec.namespaces.user = cred.follow(offset!(cred_user_ns))?.read(offset!(user_namespace_inum))?;
+        namespaces(task.follow(offset!(task_nsproxy))?, &mut exec.namespaces);
+        let file = task.follow(offset!(task_mm))?.follow(offset!(mm_exe_file))?;
+        let inode = file.follow(offset!(file_inode))?;
+        exec.inode = inode.read(offset!(inode_ino))?;
+        exec.links = inode.read(offset!(inode_nlink))?;
+        exec.mode = u32::from(inode.read::<u16>(offset!(inode_mode))?);
+        exec.owner_uid = inode.read(offset!(inode_uid))?;
+        exec.owner_gid = inode.read(offset!(inode_gid))?;
+        let super_block = inode.follow(offset!(inode_sb))?;
+        exec.device = super_block.read(offset!(super_block_dev))?;
+        exec.flags |= layer(inode, super_block);
+        Some(())
+    }
+
+    #[inline(always)]
+    fn terminal<P: Pointer>(task: P, exec: &mut Exec) -> Option<()> {
+        let tty = task.follow(offset!(task_signal))?.follow(offset!(signal_tty))?;
+        let name: [u64; 3] = tty.read_8(offset!(tty_name))?;
+        // SAFETY: 24 bytes are 24 bytes.
+        exec.tty = unsafe { core::mem::transmute::<[u64; 3], [u8; 24]>(name) };
+        Some(())
     }
 
     /// Whether the file is an overlay's own, or the lower layer's.
     #[inline(always)]
-    fn layer(inode: Ptr, super_block: Ptr) -> u32 {
+    fn layer<P: Pointer>(inode: P, super_block: P) -> u32 {
         if super_block.read(offset!(super_block_magic)) != Some(OVERLAYFS) {
             return 0;
         }
@@ -340,7 +386,7 @@ mod programs {
         if outer.0 == crate::offsets::ABSENT {
             return 0;
         }
-        match Ptr(inode.0.wrapping_sub(u64::from(outer.0))).read::<u64>(upper) {
+        match Ptr(inode.address().wrapping_sub(u64::from(outer.0))).read::<u64>(upper) {
             Some(0) => Exec::FLAG_LAYER_KNOWN,
             Some(_) => Exec::FLAG_LAYER_KNOWN | Exec::FLAG_UPPER_LAYER,
             None => 0,
@@ -349,8 +395,8 @@ mod programs {
 
     /// The process id in the innermost pid namespace, and that namespace's inode number.
     #[inline(always)]
-    pub(crate) fn innermost_pid(task: Ptr) -> Option<(u32, u32)> {
-        let pid = task.follow(offset!(task_thread_pid))?;
+    pub(crate) fn innermost_pid(task: impl Pointer) -> Option<(u32, u32)> {
+        let pid = Ptr(task.follow(offset!(task_thread_pid))?.address());
         let level: u32 = pid.read(offset!(pid_level))?;
         // `struct upid` is an int and a pointer on every 64-bit architecture.
         let upid = pid.field(offset!(pid_numbers))?.element(level, 16);
@@ -360,19 +406,13 @@ mod programs {
     }
 
     #[inline(always)]
-    fn namespaces(task: Ptr, cred: Option<Ptr>, pid: u32, to: &mut Namespaces) {
-        let proxy = task.follow(offset!(task_nsproxy)).unwrap_or(Ptr(0));
+    fn namespaces<P: Pointer>(proxy: P, to: &mut Namespaces) {
         let inum = |member, inum| proxy.follow(member).and_then(|ns| ns.read(inum)).unwrap_or(0);
         to.cgroup = inum(offset!(nsproxy_cgroup_ns), offset!(cgroup_namespace_inum));
         to.ipc = inum(offset!(nsproxy_ipc_ns), offset!(ipc_namespace_inum));
         to.mnt = inum(offset!(nsproxy_mnt_ns), offset!(mnt_namespace_inum));
         to.net = inum(offset!(nsproxy_net_ns), offset!(net_inum));
-        to.pid = pid;
         to.time = inum(offset!(nsproxy_time_ns), offset!(time_namespace_inum));
-        to.user = cred
-            .and_then(|cred| cred.follow(offset!(cred_user_ns)))
-            .and_then(|ns| ns.read(offset!(user_namespace_inum)))
-            .unwrap_or(0);
         to.uts = inum(offset!(nsproxy_uts_ns), offset!(uts_namespace_inum));
     }
 
@@ -428,7 +468,8 @@ mod programs {
             return None;
         }
         count(&subject, EXECS + 1);
-        if !emit::wanted(Kind::ExecFailed, &subject) {
+        let time = kernel::now();
+        if !emit::wanted(Kind::ExecFailed, &subject, time) {
             return None;
         }
         const AT: usize = size_of::<Header>() + size_of::<ExecFailed>();
@@ -447,7 +488,7 @@ mod programs {
                 path: Span { start: AT as u32, len: text as u32 },
             });
         }
-        slot.submit(Kind::ExecFailed, &subject, kernel::now(), AT + text, 0);
+        slot.submit(Kind::ExecFailed, &subject, time, AT + text, 0);
         Some(())
     }
 }

@@ -51,8 +51,7 @@ wire! {
         pub local: [u8; 16],
         pub remote_port: u16,
         pub local_port: u16,
-        /// Inode number of the socket's network namespace; 0 where not known.
-        pub net_namespace: u32,
+        pub reserved: u32,
     }
 
     /// The body of a connect record. The header's time is that of the outcome.
@@ -68,12 +67,10 @@ wire! {
 
     /// An attempt that is no handshake yet: the value of `ATTEMPTS`.
     pub struct Attempt {
-        pub time: u64,
-        pub tgid: u32,
-        pub reserved: u32,
         pub remote: [u8; 16],
+        pub tgid: u32,
         pub remote_port: u16,
-        pub padding: [u16; 3],
+        pub reserved: u16,
     }
 
     /// A handshake: the value of `PENDING`.
@@ -100,7 +97,7 @@ mod programs {
     use crate::{
         counters::{CONNECTS, count},
         emit,
-        kernel::{self, Ptr, argument, offset},
+        kernel::{self, Pointer as _, Ptr, argument, offset},
         scope,
         wire::{Header, Kind, Subject},
     };
@@ -181,14 +178,7 @@ mod programs {
         let (tgid, tid) = kernel::current_ids();
         // What the thread tried before can no longer become a handshake.
         resolve_attempt(tid, 0);
-        let attempt = Attempt {
-            time: kernel::now(),
-            tgid,
-            reserved: 0,
-            remote,
-            remote_port: u16::from_be(port as u16),
-            padding: [0; 3],
-        };
+        let attempt = Attempt { remote, tgid, remote_port: u16::from_be(port as u16), reserved: 0 };
         if ATTEMPTS.insert(tid, attempt, 0).is_err() {
             emit::state_lost(Kind::Connect);
         }
@@ -219,7 +209,7 @@ mod programs {
             local: [0; 16],
             remote_port: attempt.remote_port,
             local_port: 0,
-            net_namespace: 0,
+            reserved: 0,
         };
         let outcome = if error == 0 { Outcome::Failed } else { outcome(error) };
         tell(&subject, &Connect { tuple, outcome: outcome as u32, error, duration: 0 }, kernel::now());
@@ -241,11 +231,12 @@ mod programs {
 
     #[inline(always)]
     fn started(socket: Ptr) -> Option<()> {
-        let _not_there = ATTEMPTS.remove(kernel::current_tid());
-        let subject = Subject::current()?;
-        if !scope::contains(&subject) {
+        // Who made the attempt was looked at then, and need not be again.
+        let attempted = ATTEMPTS.remove(kernel::current_tid()).is_ok();
+        if !attempted && !scope::contains_current() {
             return None;
         }
+        let subject = Subject::current()?;
         let tuple = tuple(socket)?;
         let time = kernel::now();
         if PENDING.insert(socket.0, Pending { time, subject, tuple }, 0).is_err() {
@@ -316,7 +307,7 @@ mod programs {
         let v6 = u32::from(!is_mapped(remote));
         let number = (v6 * 3 + scope_of(remote) as u32) * 16 + (connect.outcome & 15);
         count(subject, CONNECTS + number);
-        if !emit::wanted(Kind::Connect, subject) {
+        if !emit::wanted(Kind::Connect, subject, time) {
             return;
         }
         const LEN: usize = size_of::<Header>() + size_of::<Connect>();
@@ -329,17 +320,22 @@ mod programs {
     /// Both ends, from the kernel's socket.
     #[inline(always)]
     fn tuple(socket: Ptr) -> Option<Tuple> {
-        let (remote, local) = match socket.read::<u16>(offset!(sock_family))? {
-            AF_INET => (mapped(socket.read(offset!(sock_daddr))?), mapped(socket.read(offset!(sock_rcv_saddr))?)),
-            AF_INET6 => (socket.read(offset!(sock_v6_daddr))?, socket.read(offset!(sock_v6_rcv_saddr))?),
+        // One read for what stands together; the agent has checked that it does.
+        let [daddr, rcv_saddr, _hash, ports, family] = socket.read_4(offset!(sock_daddr))?;
+        let (remote, local) = match family as u16 {
+            AF_INET => (mapped(daddr), mapped(rcv_saddr)),
+            AF_INET6 => {
+                let [remote, local]: [[u8; 16]; 2] = socket.field(offset!(sock_v6_daddr))?.get()?;
+                (remote, local)
+            }
             _ => return None,
         };
         Some(Tuple {
             remote,
             local,
-            remote_port: u16::from_be(socket.read(offset!(sock_dport))?),
-            local_port: socket.read(offset!(sock_num))?,
-            net_namespace: socket.follow(offset!(sock_net)).and_then(|net| net.read(offset!(net_inum))).unwrap_or(0),
+            remote_port: u16::from_be(ports as u16),
+            local_port: (ports >> 16) as u16,
+            reserved: 0,
         })
     }
 

@@ -156,12 +156,12 @@ offsets! {
     required upid_nr [4] = "upid.nr";
     required upid_ns [8] = "upid.ns";
 
-    required sock_family [2] = "sock.__sk_common.skc_family";
+    /// Little endian: the addresses, a hash, the ports and the family follow one another from here; the agent checks it.
     required sock_daddr [4] = "sock.__sk_common.skc_daddr";
+    required sock_family [2] = "sock.__sk_common.skc_family";
     required sock_rcv_saddr [4] = "sock.__sk_common.skc_rcv_saddr";
     required sock_dport [2] = "sock.__sk_common.skc_dport";
     required sock_num [2] = "sock.__sk_common.skc_num";
-    required sock_net [8] = "sock.__sk_common.skc_net.net";
     required sock_v6_daddr [16] = "sock.__sk_common.skc_v6_daddr";
     required sock_v6_rcv_saddr [16] = "sock.__sk_common.skc_v6_rcv_saddr";
     required sock_err [4] = "sock.sk_err";

@@ -6,14 +6,11 @@
 
 use crate::{
     emit::Slot,
-    kernel::{Ptr, offset},
+    kernel::{Pointer, Ptr, offset},
 };
 
 /// `NAME_MAX` and the NUL.
 pub(crate) const NAME_SIZE: usize = 256;
-
-/// Mounts that one directory may have on top of one another before the walk gives up.
-const STACKED_MOUNTS: usize = 3;
 
 /// How a walk ended.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -31,44 +28,42 @@ pub(crate) enum Walk {
 /// Between names the position is in the slot's memory, not in a register: so every turn of the loop looks the
 /// same to the verifier, and its work grows with the depth and not with the square of it.
 #[inline(always)]
-pub(crate) fn write<const N: usize, const DEPTH: usize>(path: Ptr, slot: &Slot) -> Walk {
-    walk::<N, DEPTH>(path, slot).unwrap_or(Walk::Incomplete)
+pub(crate) fn write<P: Pointer, const N: usize, const DEPTH: usize>(path: P, slot: &Slot) -> Walk {
+    walk::<P, N, DEPTH>(path, slot).unwrap_or(Walk::Incomplete)
 }
 
 #[inline(always)]
-fn walk<const N: usize, const DEPTH: usize>(path: Ptr, slot: &Slot) -> Option<Walk> {
-    let mut dentry = path.follow(offset!(path_dentry))?;
+fn walk<P: Pointer, const N: usize, const DEPTH: usize>(path: P, slot: &Slot) -> Option<Walk> {
     let vfsmount = path.follow(offset!(path_mnt))?;
+    let mut root = Ptr(slot.forget_type(vfsmount.follow(offset!(vfsmount_root))?.address()));
+    // By address from here on: a `struct mount` embeds the `struct vfsmount` that a path points at, and a typed
+    // pointer cannot go from the inner to the outer one.
+    let mut dentry = Ptr(slot.forget_type(path.follow(offset!(path_dentry))?.address()));
     let in_mount = offset!(mount_mnt);
-    // `struct mount` embeds the `struct vfsmount` that a path points at.
-    let mut mount = Ptr(vfsmount.0.wrapping_sub(u64::from(in_mount.0)));
-    let mut root = vfsmount.follow(offset!(vfsmount_root))?;
+    let mut mount = Ptr(slot.forget_type(vfsmount.address()).wrapping_sub(u64::from(in_mount.0)));
+    // Each turn goes up by a name or by a mount.
     for _ in 0..DEPTH {
-        for _ in 0..STACKED_MOUNTS {
-            if dentry == root {
-                let above = mount.follow(offset!(mount_parent))?;
-                if above == mount {
-                    return Some(Walk::Complete);
-                }
-                dentry = mount.follow(offset!(mount_mountpoint))?;
-                mount = above;
-                root = mount.field(in_mount)?.follow(offset!(vfsmount_root))?;
-            }
-        }
         if dentry == root {
-            return None;
+            let above = mount.follow(offset!(mount_parent))?;
+            if above == mount {
+                return Some(Walk::Complete);
+            }
+            dentry = mount.follow(offset!(mount_mountpoint))?;
+            mount = above;
+            root = mount.field(in_mount)?.follow(offset!(vfsmount_root))?;
+            continue;
         }
-        let parent = dentry.follow(offset!(dentry_parent))?;
-        let name = dentry.follow(offset!(dentry_name))?;
+        // The parent, the name's hash and length, and the name: they follow one another, the agent has checked.
+        let [parent, _hash_len, name] = dentry.read_8(offset!(dentry_parent))?;
         let Some(at) = slot.room::<N, NAME_SIZE>() else { return Some(Walk::NoRoom) };
         // SAFETY: NAME_SIZE bytes are left, as just checked.
-        let len = unsafe { name.copy_str::<NAME_SIZE>(slot.base.add(at)) }?;
+        let len = unsafe { Ptr(name).copy_str::<NAME_SIZE>(slot.base.add(at)) }?;
         slot.set_position(at + len);
-        if parent == dentry {
+        if Ptr(parent) == dentry {
             // A root that is no mount's root: a memfd, or a tree that was detached.
             return Some(Walk::Complete);
         }
-        dentry = parent;
+        dentry = Ptr(parent);
     }
     Some(Walk::Incomplete)
 }

@@ -61,7 +61,7 @@ mod programs {
     use crate::{
         counters::{CREDENTIALS, count},
         emit,
-        kernel::{self, Ptr, offset},
+        kernel::{self, Pointer as _, Ptr, offset},
         scope, task,
         wire::{Capabilities, Header, Kind, Subject},
     };
@@ -155,7 +155,8 @@ mod programs {
             0
         };
         count(&subject, CREDENTIALS + (entered.call & 15) * 2 + u32::from(error != 0));
-        if !emit::wanted(Kind::Credentials, &subject) {
+        let time = kernel::now();
+        if !emit::wanted(Kind::Credentials, &subject, time) {
             return None;
         }
         const LEN: usize = size_of::<Header>() + size_of::<Credentials>();
@@ -176,7 +177,7 @@ mod programs {
                 new_groups: groups(cred),
             });
         }
-        slot.submit(Kind::Credentials, &subject, kernel::now(), LEN, 0);
+        slot.submit(Kind::Credentials, &subject, time, LEN, 0);
         Some(())
     }
 

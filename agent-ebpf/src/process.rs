@@ -77,7 +77,7 @@ mod programs {
         counters::{EXITS, count},
         emit,
         exec::{self, innermost_pid},
-        kernel::{self, Ptr, argument, offset},
+        kernel::{self, Pointer as _, Ptr, argument, offset},
         network, privilege, scope, task,
         wire::{Header, Kind, Subject},
     };
@@ -102,7 +102,8 @@ mod programs {
         if subject.tgid != subject.tid || task::is_kernel_thread(child) || !scope::contains(&subject) {
             return None;
         }
-        if !emit::wanted(Kind::Fork, &subject) {
+        let time = kernel::now();
+        if !emit::wanted(Kind::Fork, &subject, time) {
             return None;
         }
         const LEN: usize = size_of::<Header>() + size_of::<Fork>();
@@ -114,7 +115,7 @@ mod programs {
         let parent_tid = parent.read(offset!(task_pid)).unwrap_or(0);
         // SAFETY: the slot has the body's size behind the header, and is aligned to 8.
         unsafe { slot.body::<Fork>().write(Fork { vpid, pid_namespace, parent_tid, reserved: 0 }) };
-        slot.submit(Kind::Fork, &subject, kernel::now(), LEN, 0);
+        slot.submit(Kind::Fork, &subject, time, LEN, 0);
         Some(())
     }
 
@@ -183,7 +184,8 @@ mod programs {
             peak_rss_pages: signal.read(offset!(signal_maxrss))?,
         };
         count(&subject, EXITS + exit.reason() as u32);
-        if !emit::wanted(Kind::Exit, &subject) {
+        let time = kernel::now();
+        if !emit::wanted(Kind::Exit, &subject, time) {
             return None;
         }
         const LEN: usize = size_of::<Header>() + size_of::<Exit>();
@@ -193,7 +195,7 @@ mod programs {
         };
         // SAFETY: the slot has the body's size behind the header, and is aligned to 8.
         unsafe { slot.body::<Exit>().write(exit) };
-        slot.submit(Kind::Exit, &subject, kernel::now(), LEN, 0);
+        slot.submit(Kind::Exit, &subject, time, LEN, 0);
         Some(())
     }
 

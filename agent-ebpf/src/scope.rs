@@ -8,7 +8,7 @@ use aya_ebpf::{
 use crate::{
     kernel,
     settings::{CgroupKey, Settings},
-    task::{Cgroups, current_cgroups},
+    task::current_v1,
     wire::{Ring, Subject},
 };
 
@@ -39,19 +39,19 @@ struct Window {
 /// Whether the subject's cgroup is one of those that are looked at.
 #[inline(always)]
 pub(crate) fn contains(subject: &Subject) -> bool {
-    !kernel::scoped() || chosen(Cgroups { v2: subject.cgroup_v2, v1: subject.cgroup_v1 })
+    if !kernel::scoped() || has(CgroupKey { id: subject.cgroup_v2, hierarchy: CgroupKey::V2 }) {
+        return true;
+    }
+    kernel::v1_subsystem().is_some() && has(CgroupKey { id: subject.cgroup_v1, hierarchy: CgroupKey::V1 })
 }
 
 /// The same of the task that runs, with no more read than it takes.
 #[inline(always)]
 pub(crate) fn contains_current() -> bool {
-    !kernel::scoped() || chosen(current_cgroups())
-}
-
-#[inline(always)]
-fn chosen(cgroups: Cgroups) -> bool {
-    has(CgroupKey { id: cgroups.v2, hierarchy: CgroupKey::V2 })
-        || (kernel::v1_subsystem().is_some() && has(CgroupKey { id: cgroups.v1, hierarchy: CgroupKey::V1 }))
+    if !kernel::scoped() || has(CgroupKey { id: kernel::current_cgroup(), hierarchy: CgroupKey::V2 }) {
+        return true;
+    }
+    kernel::v1_subsystem().is_some() && has(CgroupKey { id: current_v1(), hierarchy: CgroupKey::V1 })
 }
 
 #[inline(always)]
@@ -63,7 +63,7 @@ pub(crate) fn has(key: CgroupKey) -> bool {
 ///
 /// A window that two CPUs open at once may let a few records more through; none is counted twice.
 #[inline(always)]
-pub(crate) fn throttled(ring: Ring, subject: &Subject, settings: &Settings) -> bool {
+pub(crate) fn throttled(ring: Ring, subject: &Subject, time: u64, settings: &Settings) -> bool {
     let limit = match ring {
         Ring::Urgent => settings.throttle[0],
         Ring::Process => settings.throttle[1],
@@ -74,7 +74,7 @@ pub(crate) fn throttled(ring: Ring, subject: &Subject, settings: &Settings) -> b
     }
     let (cgroup, hierarchy) = subject.workload();
     let bucket = Bucket { cgroup, hierarchy: hierarchy as u32, ring: ring as u32 };
-    let second = kernel::now() >> 30;
+    let second = time >> 30;
     let Some(window) = THROTTLE.get_ptr_mut(&bucket) else {
         // Full of busier cgroups, or lost a race: then nothing is held back.
         let _ = THROTTLE.insert(&bucket, Window { second, records: 1 }, 0);

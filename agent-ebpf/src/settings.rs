@@ -14,6 +14,10 @@ wire! {
         pub scoped: u32,
         /// 1 if the tracepoint `sched_process_exit` has the argument `group_dead`.
         pub exit_has_group_dead: u32,
+        /// 1 if the kernel hands out the current task as a typed pointer (`bpf_get_current_task_btf`, since 5.11).
+        pub typed_task: u32,
+        /// Keeps the struct free of padding.
+        pub reserved: u32,
         /// System call numbers of this architecture, by the order of [`crate::privilege::Call`].
         pub credential_calls: [u32; 10],
     }
@@ -46,6 +50,8 @@ impl Host {
         v1_hierarchy: 0,
         scoped: 0,
         exit_has_group_dead: 0,
+        typed_task: 0,
+        reserved: 0,
         credential_calls: [u32::MAX; 10],
     };
 }

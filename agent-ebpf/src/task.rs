@@ -1,7 +1,7 @@
 //! A task, as a [`Subject`]: the identity that every record carries.
 
 use crate::{
-    kernel::{self, Ptr, offset, v1_subsystem},
+    kernel::{self, Field, Pointer, Ptr, Typed, offset, v1_subsystem},
     wire::{Capabilities, Ids, Subject},
 };
 
@@ -13,7 +13,12 @@ impl Subject {
     #[inline(always)]
     pub(crate) fn current() -> Option<Self> {
         let (tgid, tid) = kernel::current_ids();
-        Self::new(Ptr::current(), tgid, tid, current_cgroups())
+        let cgroups = current_cgroups();
+        if kernel::has_typed_task() {
+            Self::new(Typed::current(), tgid, tid, cgroups)
+        } else {
+            Self::new(Ptr::current(), tgid, tid, cgroups)
+        }
     }
 
     /// Any task.
@@ -23,7 +28,7 @@ impl Subject {
     }
 
     #[inline(always)]
-    fn new(task: Ptr, tgid: u32, tid: u32, cgroups: Cgroups) -> Option<Self> {
+    fn new(task: impl Pointer, tgid: u32, tid: u32, cgroups: Cgroups) -> Option<Self> {
         let leader = if tgid == tid { task } else { task.follow(offset!(task_group_leader))? };
         let parent = task.follow(offset!(task_real_parent))?;
         let parent_leader = parent.follow(offset!(task_group_leader))?;
@@ -38,7 +43,7 @@ impl Subject {
             ids: ids(credentials(task)?)?,
             cgroup_v2: cgroups.v2,
             cgroup_v1: cgroups.v1,
-            comm: task.read(offset!(task_comm))?,
+            comm: comm(task)?,
             login_uid,
             session_id,
         })
@@ -47,8 +52,15 @@ impl Subject {
 
 /// The login uid and the audit session, which the agent has checked to follow one another.
 #[inline(always)]
-fn login(task: Ptr) -> [u32; 2] {
-    task.read(offset!(task_loginuid)).unwrap_or([u32::MAX; 2])
+fn login(task: impl Pointer) -> [u32; 2] {
+    task.read_4(offset!(task_loginuid)).unwrap_or([u32::MAX; 2])
+}
+
+#[inline(always)]
+fn comm(task: impl Pointer) -> Option<[u8; 16]> {
+    let words: [u64; 2] = task.read_8(offset!(task_comm))?;
+    // SAFETY: 16 bytes are 16 bytes.
+    Some(unsafe { core::mem::transmute::<[u64; 2], [u8; 16]>(words) })
 }
 
 /// A kernel thread is no process of anyone's.
@@ -59,18 +71,20 @@ pub(crate) fn is_kernel_thread(task: Ptr) -> bool {
 
 /// The subjective credentials: what the task acts with.
 #[inline(always)]
-pub(crate) fn credentials(task: Ptr) -> Option<Ptr> {
+pub(crate) fn credentials<P: Pointer>(task: P) -> Option<P> {
     task.follow(offset!(task_cred))
 }
 
 #[inline(always)]
-pub(crate) fn ids(cred: Ptr) -> Option<Ids> {
-    cred.read(offset!(cred_uid))
+pub(crate) fn ids(cred: impl Pointer) -> Option<Ids> {
+    let [uid, gid, suid, sgid, euid, egid, fsuid, fsgid] = cred.read_4(offset!(cred_uid))?;
+    Some(Ids { uid, gid, suid, sgid, euid, egid, fsuid, fsgid })
 }
 
 #[inline(always)]
-pub(crate) fn capabilities(cred: Ptr) -> Option<Capabilities> {
-    cred.read(offset!(cred_cap_inheritable))
+pub(crate) fn capabilities(cred: impl Pointer) -> Option<Capabilities> {
+    let [inheritable, permitted, effective, bounding, ambient] = cred.read_8(offset!(cred_cap_inheritable))?;
+    Some(Capabilities { inheritable, permitted, effective, bounding, ambient })
 }
 
 /// A task's cgroups: ids in the v2 hierarchy, and in the v1 hierarchy that the agent chose (0 for none).
@@ -83,28 +97,37 @@ pub(crate) struct Cgroups {
 /// Those of the task that runs.
 #[inline(always)]
 pub(crate) fn current_cgroups() -> Cgroups {
-    let v1 = if v1_subsystem().is_some() {
-        Ptr::current().follow(offset!(task_cgroups)).and_then(v1_id).unwrap_or(0)
+    Cgroups { v2: kernel::current_cgroup(), v1: current_v1() }
+}
+
+/// The running task's cgroup in the v1 hierarchy; 0 for none.
+#[inline(always)]
+pub(crate) fn current_v1() -> u64 {
+    let Some(index) = v1_subsystem() else { return 0 };
+    if kernel::has_typed_task() {
+        v1_of(Typed::current(), index).unwrap_or(0)
     } else {
-        0
-    };
-    Cgroups { v2: kernel::current_cgroup(), v1 }
+        v1_of(Ptr::current(), index).unwrap_or(0)
+    }
 }
 
 #[inline(always)]
 fn cgroups(task: Ptr) -> Cgroups {
     let Some(set) = task.follow(offset!(task_cgroups)) else { return Cgroups { v2: 0, v1: 0 } };
-    Cgroups { v2: set.follow(offset!(css_set_dfl_cgrp)).and_then(cgroup_id).unwrap_or(0), v1: v1_id(set).unwrap_or(0) }
+    let v2 = set.follow(offset!(css_set_dfl_cgrp)).and_then(cgroup_id).unwrap_or(0);
+    let v1 = v1_subsystem().and_then(|index| v1_of(task, index)).unwrap_or(0);
+    Cgroups { v2, v1 }
 }
 
-/// The id in the v1 hierarchy, from a `struct css_set`.
+/// The id in the v1 hierarchy of the controller with this index, which the verifier knows as a constant.
 #[inline(always)]
-fn v1_id(set: Ptr) -> Option<u64> {
-    let css = Ptr(set.field(offset!(css_set_subsys))?.element(v1_subsystem()?, 8).get()?).non_null()?;
+fn v1_of<P: Pointer>(task: P, index: u32) -> Option<u64> {
+    let set = task.follow(offset!(task_cgroups))?;
+    let css = set.follow(Field(offset!(css_set_subsys).0 + index * 8))?;
     cgroup_id(css.follow(offset!(css_cgroup))?)
 }
 
 #[inline(always)]
-pub(crate) fn cgroup_id(cgroup: Ptr) -> Option<u64> {
+pub(crate) fn cgroup_id(cgroup: impl Pointer) -> Option<u64> {
     cgroup.follow(offset!(cgroup_kn))?.read(offset!(kernfs_node_id))
 }

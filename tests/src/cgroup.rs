@@ -24,7 +24,8 @@ impl Cgroup {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("tellwire-test-{}-{}", process::id(), COUNT.fetch_add(1, Relaxed));
         let path = root().join(name);
-        fs::create_dir(&path).unwrap_or_else(|error| panic!("tests need root and a cgroup: {}: {error}", path.display()));
+        fs::create_dir(&path)
+            .unwrap_or_else(|error| panic!("tests need root and a cgroup: {}: {error}", path.display()));
         let processes = OpenOptions::new().write(true).open(path.join("cgroup.procs")).expect("cgroup.procs");
         Self { path, processes }
     }

@@ -58,9 +58,7 @@ impl Child {
     pub fn join(mut self) -> Value {
         let status = self.wait();
         let report = self.report();
-        if status.code() == Some(PANICKED) {
-            panic!("in the child: {}", report.as_str().unwrap_or_default());
-        }
+        assert!(status.code() != Some(PANICKED), "in the child: {}", report.as_str().unwrap_or_default());
         assert!(status.success(), "child {} ended with {status}", self.pid);
         report
     }
@@ -75,7 +73,9 @@ impl Child {
         fcntl_setfl(&*report, OFlags::NONBLOCK).expect("a pipe");
         let mut bytes = Vec::new();
         match report.read_to_end(&mut bytes) {
-            Err(error) if error.kind() != io::ErrorKind::WouldBlock => panic!("reading the child's report: {error}"),
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
+                panic!("reading the child's report: {error}")
+            }
             _ if bytes.is_empty() => Value::Null,
             _ => serde_json::from_slice(&bytes).expect("a report is JSON"),
         }
@@ -159,9 +159,9 @@ fn report_file() -> ManuallyDrop<File> {
     ManuallyDrop::new(unsafe { File::from_raw_fd(REPORT) })
 }
 
-/// Without what the test binary does at its exit.
+/// Ends the process without what the test binary does at its exit.
 #[expect(unsafe_code, reason = "std has no exit that leaves everything as it is")]
-fn exit_at_once(status: i32) -> ! {
+pub fn exit_at_once(status: i32) -> ! {
     // SAFETY: ends the process.
     unsafe { libc::_exit(status) }
 }

@@ -11,7 +11,8 @@ use crate::wait::limit;
 pub(crate) fn get(port: u16, path: &str) -> (u16, String) {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("connecting to the agent");
     stream.set_read_timeout(Some(limit())).expect("a timeout");
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").expect("asking the agent");
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        .expect("asking the agent");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("the agent's answer");
     let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");

@@ -11,7 +11,6 @@
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
-    clippy::unwrap_used,
     reason = "tests panic, they do not return errors"
 )]
 
@@ -33,9 +32,9 @@ pub mod uring;
 mod wait;
 
 pub use agent::{Agent, Stopped};
-pub use child::{Child, fork};
+pub use child::{Child, exit_at_once, fork};
 pub use log::Ledger;
 pub use matching::at;
 pub use metrics::Metrics;
-pub use setup::Setup;
+pub use setup::{Setup, output, tellwire};
 pub use wait::{in_vm, limit, until};

@@ -39,11 +39,19 @@ fn collect(expected: &Value, event: Option<&Value>, path: &str, to: &mut Vec<Dif
 impl Display for Difference {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { path, expected, found } = self;
-        match found {
-            Some(found) => write!(formatter, "    {path}\n      expected {expected}\n      found    {found}"),
-            None => write!(formatter, "    {path}\n      expected {expected}\n      found    nothing"),
-        }
+        let found = found.as_ref().map_or_else(|| "nothing".to_owned(), |found| short(found, 400));
+        write!(formatter, "    {path}\n      expected {}\n      found    {found}", short(expected, 400))
     }
+}
+
+/// The value's beginning and end, where it is long.
+fn short(value: &Value, limit: usize) -> String {
+    let text: Vec<char> = value.to_string().chars().collect();
+    if text.len() <= limit {
+        return text.into_iter().collect();
+    }
+    let (start, end) = (text.iter().take(limit / 2), text.iter().skip(text.len() - limit / 2));
+    format!("{} … {}", start.collect::<String>(), end.collect::<String>())
 }
 
 /// The events that come nearest, field by field: those of the process and the action before the others.
@@ -52,22 +60,21 @@ pub(crate) fn nearest(events: &[Value], pid: Option<u32>, action: &str, expected
         .iter()
         .map(|event| {
             let is_other = at(event, "event.action").is_none_or(|found| found != action);
-            let is_stranger = pid.is_some_and(|pid| at(event, "process.pid").is_none_or(|found| *found != pid));
+            let is_stranger =
+                pid.is_some_and(|pid| at(event, "process.pid").is_none_or(|found| *found != pid));
             let differences = differences(expected, event);
             (is_other, is_stranger, differences.len(), differences, event)
         })
         .collect();
     ranked.sort_by_key(|(is_other, is_stranger, count, ..)| (*is_other, *is_stranger, *count));
-    let mut text = format!("{} events were told; the nearest:", events.len());
+    let mut text = vec![format!("{} events were told; the nearest:", events.len())];
     for (_, _, _, differences, event) in ranked.iter().take(3) {
         let say = |path| at(event, path).unwrap_or(&Value::Null).to_string();
-        text += &format!("\n  {} of process {}", say("event.action"), say("process.pid"));
-        for difference in differences {
-            text += &format!("\n{difference}");
-        }
-        text += &format!("\n    in {event}");
+        text.push(format!("  {} of process {}", say("event.action"), say("process.pid")));
+        text.extend(differences.iter().map(ToString::to_string));
+        text.push(format!("    in {}", short(event, 2000)));
     }
-    text
+    text.join("\n")
 }
 
 #[cfg(test)]

@@ -6,11 +6,12 @@ use std::collections::BTreeMap;
 #[derive(Debug, Clone)]
 pub struct Metrics(Vec<Sample>);
 
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 struct Sample {
     name: String,
     labels: BTreeMap<String, String>,
-    value: f64,
+    /// None for a fraction: counts are what tests compare.
+    value: Option<u64>,
 }
 
 impl Metrics {
@@ -20,14 +21,15 @@ impl Metrics {
     }
 
     /// The sum of the samples that have these labels, among others; one must be there.
-    pub fn get(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+    pub fn get(&self, name: &str, labels: &[(&str, &str)]) -> u64 {
         let has = |sample: &&Sample| {
             let mut labels = labels.iter();
-            sample.name == name && labels.all(|(key, value)| sample.labels.get(*key).is_some_and(|found| found == value))
+            sample.name == name
+                && labels.all(|(key, value)| sample.labels.get(*key).is_some_and(|found| found == value))
         };
-        let values: Vec<f64> = self.0.iter().filter(has).map(|sample| sample.value).collect();
+        let values: Vec<_> = self.0.iter().filter(has).map(|sample| sample.value).collect();
         assert!(!values.is_empty(), "no sample {name} with {labels:?}");
-        values.iter().sum()
+        values.into_iter().sum::<Option<u64>>().unwrap_or_else(|| panic!("{name} is no whole number"))
     }
 }
 
@@ -39,11 +41,13 @@ fn sample(line: &str) -> Option<Sample> {
     };
     // No label value of ours has a quote in it.
     let mut pairs = BTreeMap::new();
-    for pair in labels.split_terminator("\",").map(|pair| pair.trim_end_matches('"')).filter(|pair| !pair.is_empty()) {
+    for pair in
+        labels.split_terminator("\",").map(|pair| pair.trim_end_matches('"')).filter(|pair| !pair.is_empty())
+    {
         let (key, value) = pair.split_once("=\"")?;
         pairs.insert(key.to_owned(), value.to_owned());
     }
-    Some(Sample { name: name.to_owned(), labels: pairs, value: value.parse().ok()? })
+    Some(Sample { name: name.to_owned(), labels: pairs, value: value.trim_end_matches(".0").parse().ok() })
 }
 
 #[cfg(test)]
@@ -52,9 +56,11 @@ mod tests {
 
     #[test]
     fn samples_are_summed_over_the_labels_that_are_left_open() {
-        let metrics = Metrics::parse("# HELP a B.\n# TYPE a counter\na{b=\"1\",c=\"x\"} 2\na{b=\"1\",c=\"y\"} 3\nd 1.5\n");
-        assert!((metrics.get("a", &[("c", "y")]) - 3.0).abs() < f64::EPSILON);
-        assert!((metrics.get("a", &[("b", "1")]) - 5.0).abs() < f64::EPSILON);
-        assert!((metrics.get("d", &[]) - 1.5).abs() < f64::EPSILON);
+        let metrics = Metrics::parse(
+            "# HELP a B.\n# TYPE a counter\na{b=\"1\",c=\"x\"} 2\na{b=\"1\",c=\"y\"} 3\nd 7.0\n",
+        );
+        assert_eq!(metrics.get("a", &[("c", "y")]), 3);
+        assert_eq!(metrics.get("a", &[("b", "1")]), 5);
+        assert_eq!(metrics.get("d", &[]), 7);
     }
 }

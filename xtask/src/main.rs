@@ -5,6 +5,7 @@
 
 mod bench;
 mod build;
+mod docs;
 mod lint;
 mod packages;
 mod run;
@@ -34,6 +35,8 @@ enum Command {
     Setup,
     /// Build the agent and print the path of its binary.
     Build(build::Options),
+    /// Write the generated pages of docs/, or check them.
+    Docs(docs::Options),
     /// Build the agent, then run it as root: live events on the terminal.
     Run(run::Options),
     /// Check formatting, clippy (host and BPF) and the house rules.
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
         Command::Bench(options) => bench::run(&options),
         Command::Setup => setup::run(),
         Command::Build(options) => build::run(&options),
+        Command::Docs(options) => docs::run(&options),
         Command::Run(options) => run::run(&options),
         Command::Lint => lint::run(),
         Command::Test(options) => test::run(&options),

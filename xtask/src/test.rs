@@ -1,4 +1,4 @@
-//! `cargo xtask test`: units and replays, then live tests on this kernel, then the same in a VM.
+//! `cargo xtask test`: units, generated documents, then live tests on this kernel, then the same in a VM.
 
 use std::{
     io::{self, IsTerminal as _},
@@ -12,6 +12,7 @@ use xshell::{Shell, cmd};
 
 use crate::{
     build::{self, Linking, Profile},
+    docs,
     packages::{self, Need},
     run, setup,
     summary::{Summary, stage},
@@ -35,10 +36,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         // Cargo writes to a pipe of ours, and would think that nobody looks.
         sh.set_var("CARGO_TERM_COLOR", "always");
     }
-    let mut stages = vec![
-        stage("unit tests", || units(&sh, filter)),
-        stage("live tests on this kernel", || live(&sh, filter)),
-    ];
+    let mut stages = vec![stage("unit tests", || units(&sh, filter))];
+    if filter.is_none() {
+        stages.push(stage("generated documents", || documents(&sh)));
+    }
+    stages.push(stage("live tests on this kernel", || live(&sh, filter)));
     if !no_vm {
         let release = vm::DEFAULT_KERNEL;
         stages.push(stage(&format!("live tests on Linux {release}"), || vm::tests(&sh, release, filter)));
@@ -51,6 +53,14 @@ fn units(sh: &Shell, filter: Option<&str>) -> Result<Summary> {
     let packages = ["--package", "tellwire", "--package", "tellwire-ebpf", "--package", "xtask"];
     let tests = cmd!(sh, "cargo test --no-fail-fast {packages...} {filter...}");
     Summary::of(tests.into())
+}
+
+/// The pages of docs/ against what the agent says: one test.
+fn documents(sh: &Shell) -> Result<Summary> {
+    docs::check(sh)?;
+    let mut summary = Summary::default();
+    summary.see("test result: ok. 1 passed; 0 failed");
+    Ok(summary)
 }
 
 fn live(sh: &Shell, filter: Option<&str>) -> Result<Summary> {

@@ -137,7 +137,10 @@ impl Kernel {
 
         let mut kernel = Self { ebpf, probes: Vec::new(), seeds: Vec::new() };
         for probe in PROBES {
-            let failure = kernel.attach(probe, support).err().map(|error| format!("{error:#}"));
+            let failure = kernel.attach(probe, support).err().map(|error| {
+                tracing::debug!(probe = probe.name, "{error:#}");
+                brief(&error)
+            });
             if let Some(reason) = &failure {
                 tracing::warn!(probe = probe.name, reason, "probe not attached");
             }
@@ -256,6 +259,19 @@ impl Kernel {
             Some(Map::RingBuf(map) | Map::PerCpuArray(map) | Map::HashMap(map) | Map::Array(map)) => Ok(map),
             _ => anyhow::bail!("the map {name} is missing"),
         }
+    }
+}
+
+/// The error in one line: of a verifier's log, what it says at the end.
+fn brief(error: &anyhow::Error) -> String {
+    let text = format!("{error:#}");
+    let mut lines = text.lines().filter(|line| !line.trim().is_empty());
+    let first = lines.next().unwrap_or_default();
+    let first = first.split("Verifier output").next().unwrap_or(first).trim_end();
+    let is_verdict = |line: &&str| !line.starts_with(|c: char| c.is_ascii_digit() || c == ';') && !line.starts_with("processed");
+    match lines.filter(is_verdict).next_back() {
+        Some(verdict) => format!("{first} {}", verdict.trim()),
+        None => first.to_owned(),
     }
 }
 

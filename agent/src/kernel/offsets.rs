@@ -44,7 +44,8 @@ pub(crate) fn resolve(btf: &Btf) -> Result<Offsets, OffsetError> {
     Ok(offsets)
 }
 
-/// The programs read the ids and the capability sets of `struct cred`, and the login of a task, in one go each.
+/// Some members are read in one go: the ids and the capability sets of `struct cred`, the login of a task, the
+/// parent and name of a directory entry, the addresses of a socket.
 fn check_order(offsets: &Offsets) -> Result<(), OffsetError> {
     if offsets.cred_fsgid != offsets.cred_uid + 7 * 4 {
         return Err(OffsetError::Order("the ids of struct cred"));
@@ -54,6 +55,16 @@ fn check_order(offsets: &Offsets) -> Result<(), OffsetError> {
     }
     if offsets.task_loginuid != ABSENT && offsets.task_sessionid != offsets.task_loginuid + 4 {
         return Err(OffsetError::Order("the login uid and the session id of struct task_struct"));
+    }
+    if offsets.dentry_name != offsets.dentry_parent + 16 {
+        return Err(OffsetError::Order("the parent and the name of struct dentry"));
+    }
+    let Offsets { sock_daddr: base, sock_rcv_saddr, sock_dport, sock_num, sock_family, .. } = *offsets;
+    if [sock_rcv_saddr, sock_dport, sock_num, sock_family] != [base + 4, base + 12, base + 14, base + 16] {
+        return Err(OffsetError::Order("the addresses and ports of struct sock_common"));
+    }
+    if offsets.sock_v6_rcv_saddr != offsets.sock_v6_daddr + 16 {
+        return Err(OffsetError::Order("the IPv6 addresses of struct sock_common"));
     }
     Ok(())
 }

@@ -1,14 +1,12 @@
 //! Connects whose outcome has not come: swept by age, so that the kernel's maps do not fill with them.
 
 use aya::maps::{HashMap, MapData, MapError};
+use rustc_hash::FxHashMap;
 use tellwire_ebpf::network::{Attempt, Pending};
 use zerocopy::{FromBytes as _, IntoBytes as _};
 
 type PendingWords = [u64; size_of::<Pending>() / 8];
 type AttemptWords = [u64; size_of::<Attempt>() / 8];
-
-/// An attempt is over long before: connect(2) fails at once, or enters SYN_SENT.
-const ATTEMPT_AGE_NS: u64 = 2_000_000_000;
 
 /// More than the kernel tries with its largest `tcp_syn_retries` of common use (6: 127 s).
 const PENDING_AGE_NS: u64 = 150_000_000_000;
@@ -17,6 +15,9 @@ const PENDING_AGE_NS: u64 = 150_000_000_000;
 pub(crate) struct PendingConnects {
     pending: HashMap<MapData, u64, PendingWords>,
     attempts: HashMap<MapData, u32, AttemptWords>,
+    /// Attempts that the last sweep met. One that is there still was never going to be a handshake: connect(2)
+    /// fails at once, or enters SYN_SENT.
+    met: FxHashMap<u32, AttemptWords>,
 }
 
 /// What a sweep took out of the maps.
@@ -36,6 +37,7 @@ impl PendingConnects {
         Ok(Self {
             pending: HashMap::try_from(aya::maps::Map::HashMap(pending))?,
             attempts: HashMap::try_from(aya::maps::Map::HashMap(attempts))?,
+            met: FxHashMap::default(),
         })
     }
 
@@ -58,20 +60,21 @@ impl PendingConnects {
                 take(Swept::Handshake(pending));
             }
         }
-        let mut old = Vec::new();
+        let mut met = FxHashMap::default();
         for pair in self.attempts.iter() {
             let (tid, words) = pair?;
-            if let Ok(attempt) = Attempt::read_from_bytes(words.as_bytes())
-                && is_old(attempt.time, ATTEMPT_AGE_NS)
+            met.insert(tid, words);
+        }
+        for (tid, words) in &met {
+            let is_old = now.is_none() || self.met.get(tid) == Some(words);
+            if is_old
+                && let Ok(attempt) = Attempt::read_from_bytes(words.as_bytes())
+                && self.attempts.remove(tid).is_ok()
             {
-                old.push((tid, attempt));
+                take(Swept::Attempt { tid: *tid, attempt });
             }
         }
-        for (tid, attempt) in old {
-            if self.attempts.remove(&tid).is_ok() {
-                take(Swept::Attempt { tid, attempt });
-            }
-        }
+        self.met = met;
         Ok(())
     }
 

@@ -50,6 +50,8 @@ impl Support {
             v1_hierarchy: hierarchies.v1.as_ref().map_or(0, |v1| v1.hierarchy),
             scoped: u32::from(scoped),
             exit_has_group_dead: u32::from(btf.tracepoint_arguments("sched_process_exit") == Some(2)),
+            typed_task: u32::from(btf.enumerator("bpf_func_id", "BPF_FUNC_get_current_task_btf").is_some()),
+            reserved: 0,
             credential_calls: CREDENTIAL_CALLS,
         };
         let release = rustix::system::uname().release().to_string_lossy().into_owned();

@@ -270,7 +270,7 @@ impl State {
                     local: [0; 16],
                     remote_port: attempt.remote_port,
                     local_port: 0,
-                    net_namespace: 0,
+                    reserved: 0,
                 };
                 (self.processes.subject(attempt.tgid, *tid), tuple, 0, Outcome::Failed)
             }

@@ -22,6 +22,8 @@ pub(super) enum Workload {
     Exec,
     /// A blocking connect to a listener on loopback, established and reset.
     Connect,
+    /// A socket that begins to listen and is closed: two changes of state that are none of a connect's.
+    Listen,
     /// A system call that nobody looks at.
     Getppid,
 }
@@ -45,6 +47,7 @@ impl Workload {
         match self {
             Self::Exec => "exec",
             Self::Connect => "connect",
+            Self::Listen => "listen",
             Self::Getppid => "getppid",
         }
     }
@@ -108,6 +111,7 @@ pub(super) fn child(spec: &str) -> Result<()> {
     let mut event: Box<dyn FnMut() -> Result<()>> = match name {
         "exec" => exec()?,
         "connect" => established()?,
+        "listen" => Box::new(|| Ok(drop(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?))),
         "getppid" => Box::new(|| {
             let _parent = rustix::process::getppid();
             Ok(())

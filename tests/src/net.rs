@@ -1,0 +1,99 @@
+//! Sockets in states that std does not bring them to, and networks of a process's own.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    os::fd::OwnedFd,
+};
+
+use rustix::{
+    io::Errno,
+    net::{AddressFamily, SocketFlags, SocketType, bind, connect, listen, socket_with},
+    thread::UnshareFlags,
+};
+
+use crate::sys;
+
+/// Kinds of routes that lead nowhere. include/uapi/linux/rtnetlink.h (v6.18).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoRoute {
+    /// Answers with `EHOSTUNREACH`.
+    Unreachable = 7,
+    /// Answers with `EACCES`.
+    Prohibited = 8,
+}
+
+/// A listener whose queue is full: who connects to it gets no answer. Both must be kept.
+pub fn silent_listener() -> (TcpListener, TcpStream) {
+    let socket = stream_socket(AddressFamily::INET, SocketFlags::CLOEXEC);
+    bind(&socket, &SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).expect("binding");
+    listen(&socket, 0).expect("listening");
+    let listener = TcpListener::from(socket);
+    let first = TcpStream::connect(address(&listener)).expect("the one connection that there is room for");
+    (listener, first)
+}
+
+/// An address on loopback where nobody listens, while the socket is kept.
+pub fn closed_port() -> (OwnedFd, SocketAddr) {
+    let socket = stream_socket(AddressFamily::INET, SocketFlags::CLOEXEC);
+    bind(&socket, &SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).expect("binding");
+    let address = rustix::net::getsockname(&socket).expect("its address").try_into().expect("an IP address");
+    (socket, address)
+}
+
+pub fn address(listener: &TcpListener) -> SocketAddr {
+    listener.local_addr().expect("its address")
+}
+
+/// A socket for a connection.
+pub fn stream_socket(family: AddressFamily, flags: SocketFlags) -> OwnedFd {
+    socket_with(family, SocketType::STREAM, flags, None).expect("a socket")
+}
+
+/// A connect that does not wait for its outcome.
+pub fn begin_connect(to: SocketAddr) -> OwnedFd {
+    let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let socket = stream_socket(family, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC);
+    let begun = connect(&socket, &to);
+    assert!(matches!(begun, Ok(()) | Err(Errno::INPROGRESS)), "{begun:?}");
+    socket
+}
+
+/// Moves the calling process to a network of its own, with nothing but loopback in it.
+#[expect(unsafe_code, reason = "ioctl has no safe wrapper for this")]
+pub fn own_network() {
+    sys::unshare(UnshareFlags::NEWNET).expect("a network namespace");
+    let socket = stream_socket(AddressFamily::INET, SocketFlags::CLOEXEC);
+    // SAFETY: all zero is a valid value.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    // "lo": characters are signed on some architectures only.
+    (request.ifr_name[0], request.ifr_name[1]) = (108, 111);
+    request.ifr_ifru.ifru_flags = libc::c_short::try_from(libc::IFF_UP).expect("a flag");
+    let fd = std::os::fd::AsRawFd::as_raw_fd(&socket);
+    // SAFETY: a request to read.
+    let result = unsafe { libc::ioctl(fd, libc::SIOCSIFFLAGS as _, &raw const request) };
+    assert_eq!(result, 0, "loopback: {}", std::io::Error::last_os_error());
+}
+
+/// Adds a route to `network/24` that leads nowhere.
+#[expect(unsafe_code, reason = "std has no netlink sockets")]
+pub fn add_route(network: Ipv4Addr, kind: NoRoute) {
+    // RTM_NEWROUTE, with NLM_F_REQUEST, NLM_F_ACK and NLM_F_CREATE.
+    let mut message =
+        [&36_u32.to_ne_bytes()[..], &24_u16.to_ne_bytes(), &0x405_u16.to_ne_bytes(), &[0; 8]].concat();
+    // rtmsg: AF_INET, prefix, RT_TABLE_MAIN, RTPROT_STATIC; then RTA_DST.
+    message.extend([2, 24, 0, 0, 254, 4, 0, kind as u8, 0, 0, 0, 0]);
+    message.extend([&8_u16.to_ne_bytes()[..], &1_u16.to_ne_bytes(), &network.octets()].concat());
+    // SAFETY: numbers only.
+    let fd =
+        unsafe { libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::NETLINK_ROUTE) };
+    assert!(fd >= 0, "netlink: {}", std::io::Error::last_os_error());
+    // SAFETY: a new descriptor.
+    let mut socket: std::fs::File = unsafe { std::os::fd::FromRawFd::from_raw_fd(fd) };
+    socket.write_all(&message).expect("asking for a route");
+    let mut answer = [0; 256];
+    let len = socket.read(&mut answer).expect("the kernel's answer");
+    assert!(len >= 20, "{len} bytes are no answer");
+    let error = i32::from_ne_bytes(answer[16..20].try_into().expect("four bytes"));
+    assert_eq!(error, 0, "adding a route: {}", std::io::Error::from_raw_os_error(-error));
+}

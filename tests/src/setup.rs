@@ -1,0 +1,162 @@
+//! How an agent is started.
+
+use std::{
+    env,
+    ffi::{OsStr, OsString},
+    fmt, fs, io,
+    net::{Ipv4Addr, TcpListener},
+    os::unix::process::CommandExt as _,
+    path::{Path, PathBuf},
+    process::{self, Child, Command, Output, Stdio},
+    sync::{
+        atomic::{AtomicU32, Ordering::Relaxed},
+        mpsc,
+    },
+    thread,
+};
+
+use rustix::process::{Signal, set_parent_process_death_signal};
+
+use crate::{log::Log, program};
+
+type Before = Box<dyn FnMut() -> io::Result<()> + Send + Sync>;
+
+/// What is different from a plain agent.
+#[derive(Default)]
+pub struct Setup {
+    config: String,
+    arguments: Vec<OsString>,
+    output: Option<String>,
+    stdout: Option<Stdio>,
+    before: Option<Before>,
+}
+
+impl Setup {
+    /// Its configuration file.
+    #[must_use]
+    pub fn config(mut self, toml: &str) -> Self {
+        toml.clone_into(&mut self.config);
+        self
+    }
+
+    /// More arguments of `run`.
+    #[must_use]
+    pub fn arguments<S: AsRef<OsStr>>(mut self, arguments: impl IntoIterator<Item = S>) -> Self {
+        self.arguments.extend(arguments.into_iter().map(|argument| argument.as_ref().to_owned()));
+        self
+    }
+
+    /// Where lines go, instead of the file that the test reads.
+    #[must_use]
+    pub fn output(mut self, output: &str) -> Self {
+        self.output = Some(output.to_owned());
+        self
+    }
+
+    /// What its stdout is; nothing, if this is not said.
+    #[must_use]
+    pub fn stdout(mut self, stdout: impl Into<Stdio>) -> Self {
+        self.stdout = Some(stdout.into());
+        self
+    }
+
+    /// What its process does before it becomes the agent.
+    #[must_use]
+    pub fn before(mut self, before: impl FnMut() -> io::Result<()> + Send + Sync + 'static) -> Self {
+        self.before = Some(Box::new(before));
+        self
+    }
+
+    /// The command and the port where the agent will listen. `folder` is for its files.
+    #[expect(unsafe_code, reason = "what runs between fork and exec is unsafe by its nature")]
+    pub(crate) fn command(&mut self, cgroup: &Path, folder: &Path) -> (Command, u16) {
+        let config = folder.join("tellwire.toml");
+        fs::write(&config, &self.config).expect("writing the configuration");
+        let output = self.output.clone().unwrap_or_else(|| format!("file:{}", events(folder).display()));
+        let port = free_port();
+        let mut command = tellwire(["run", "--config"]);
+        command.arg(config).arg("--cgroup").arg(cgroup).args(["--output", &output]);
+        command.args(["--listen", &format!("127.0.0.1:{port}")]).args(&self.arguments);
+        command
+            .stdin(Stdio::null())
+            .stdout(self.stdout.take().unwrap_or_else(Stdio::null))
+            .stderr(Stdio::piped());
+        let mut before = self.before.take();
+        let before = move || {
+            // An agent that is left behind by a test that was killed ends too.
+            set_parent_process_death_signal(Some(Signal::TERM))?;
+            before.as_mut().map_or(Ok(()), |before| before())
+        };
+        // SAFETY: system calls only, by the contract of `before`.
+        unsafe { command.pre_exec(before) };
+        (command, port)
+    }
+}
+
+impl fmt::Debug for Setup {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Setup").field("arguments", &self.arguments).finish_non_exhaustive()
+    }
+}
+
+/// The file that the agent's lines go to.
+pub(crate) fn events(folder: &Path) -> PathBuf {
+    folder.join("events.ndjson")
+}
+
+/// The agent's binary, with arguments and without variables that would change what they mean.
+pub fn tellwire<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Command {
+    let mut command = Command::new(binary());
+    for (name, _) in env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"TELLWIRE_")) {
+        command.env_remove(name);
+    }
+    command.args(arguments);
+    command
+}
+
+fn binary() -> PathBuf {
+    if let Some(binary) = env::var_os("TELLWIRE_BIN") {
+        return binary.into();
+    }
+    // Test binaries are in target/PROFILE/deps.
+    let test = env::current_exe().expect("the test's own path");
+    let binary =
+        test.ancestors().nth(2).map(|folder| folder.join("tellwire")).filter(|binary| binary.exists());
+    binary.expect("the agent's binary: build it, or name it in TELLWIRE_BIN")
+}
+
+/// Runs a command to its end.
+pub fn output(command: &mut Command) -> Output {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = program::while_none_is_written(|| command.spawn()).expect("starting the command");
+    child.wait_with_output().expect("the command's output")
+}
+
+/// Starts the command, and reads its stderr into the log.
+///
+/// In a thread that lives as long as the agent: the signal of the parent's death comes when the thread
+/// that started it ends.
+pub(crate) fn start(mut command: Command, log: &Log) -> Child {
+    let (tell, told) = mpsc::channel();
+    let log = log.clone();
+    thread::spawn(move || {
+        let mut child = program::while_none_is_written(|| command.spawn()).expect("starting the agent");
+        let stderr = child.stderr.take().expect("the agent's stderr");
+        tell.send(child).expect("the one who asked for it");
+        log.fill(stderr);
+    });
+    told.recv().expect("an agent that starts")
+}
+
+/// A port that no connection takes by chance: below those that the kernel hands out.
+fn free_port() -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        // Another test binary begins elsewhere.
+        let number = process::id().wrapping_mul(61).wrapping_add(NEXT.fetch_add(1, Relaxed));
+        let port = u16::try_from(10_000 + number % 20_000).expect("below 30,000");
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! System calls as the kernel has them, where std has none or does more than one.
+
+#![expect(unsafe_code, reason = "system calls without a safe wrapper")]
+
+use std::{
+    ffi::{CString, c_char, c_int, c_long},
+    fs, io,
+    os::fd::{AsRawFd as _, BorrowedFd},
+    os::unix::ffi::OsStrExt as _,
+    path::Path,
+    ptr,
+};
+
+use rustix::{
+    mount::{MountFlags, MountPropagationFlags, mount, mount_change},
+    thread::{CapabilitySets, UnshareFlags, capabilities, unshare_unsafe},
+};
+use serde_json::Value;
+
+use crate::wait::until;
+
+/// execve(2), with an empty environment. Comes back only where it fails.
+pub fn execve<A: AsRef<[u8]>>(path: &Path, args: &[A]) -> io::Error {
+    let path = CString::new(path.as_os_str().as_bytes()).expect("a path without NUL");
+    let args = Vector::new(args);
+    // SAFETY: the strings live until the call is over.
+    unsafe { libc::execve(path.as_ptr(), args.pointers.as_ptr(), [ptr::null()].as_ptr()) };
+    io::Error::last_os_error()
+}
+
+/// Becomes the program, or panics.
+pub fn exec<A: AsRef<[u8]>>(path: &Path, args: &[A]) -> Value {
+    panic!("{}: {}", path.display(), execve(path, args))
+}
+
+/// execve(2) of a path that is not there to be read.
+pub fn execve_of_nothing() -> io::Error {
+    let none: [*const c_char; 1] = [ptr::null()];
+    // SAFETY: the kernel refuses the null pointer.
+    unsafe { libc::syscall(libc::SYS_execve, ptr::null::<c_char>(), none.as_ptr(), none.as_ptr()) };
+    io::Error::last_os_error()
+}
+
+/// Becomes the program that the descriptor holds, by execveat(2), or panics.
+pub fn exec_descriptor<A: AsRef<[u8]>>(file: BorrowedFd<'_>, args: &[A]) -> Value {
+    let args = Vector::new(args);
+    let none: [*const c_char; 1] = [ptr::null()];
+    let (path, args, environment) = (c"".as_ptr(), args.pointers.as_ptr(), none.as_ptr());
+    // SAFETY: the strings live until the call is over.
+    unsafe {
+        libc::syscall(libc::SYS_execveat, file.as_raw_fd(), path, args, environment, libc::AT_EMPTY_PATH)
+    };
+    panic!("execveat: {}", io::Error::last_os_error())
+}
+
+/// Strings as exec wants them.
+struct Vector {
+    _strings: Vec<CString>,
+    pointers: Vec<*const c_char>,
+}
+
+impl Vector {
+    fn new<A: AsRef<[u8]>>(args: &[A]) -> Self {
+        let strings: Vec<_> = args.iter().map(|arg| CString::new(arg.as_ref()).expect("no NUL")).collect();
+        let pointers = strings.iter().map(|arg| arg.as_ptr()).chain([ptr::null()]).collect();
+        Self { _strings: strings, pointers }
+    }
+}
+
+/// A credential call whose arguments are ids, for this thread alone: the C library's would change all threads.
+pub fn credential_call(number: c_long, ids: [u32; 3]) -> io::Result<c_long> {
+    // SAFETY: numbers only.
+    result(unsafe { libc::syscall(number, ids[0], ids[1], ids[2]) })
+}
+
+/// setgroups(2), for this thread alone.
+pub fn setgroups(groups: &[u32]) -> io::Result<c_long> {
+    // SAFETY: the kernel reads as many ids as are there.
+    result(unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) })
+}
+
+/// capset(2), for this thread.
+pub fn capset(change: impl FnOnce(&mut CapabilitySets)) -> io::Result<()> {
+    let mut sets = capabilities(None)?;
+    change(&mut sets);
+    rustix::thread::set_capabilities(None, sets).map_err(Into::into)
+}
+
+fn result(value: c_long) -> io::Result<c_long> {
+    if value < 0 { Err(io::Error::last_os_error()) } else { Ok(value) }
+}
+
+/// Gives up root for good: the group list, the gids and the uids, each by one call.
+pub fn become_user(id: u32) {
+    setgroups(&[]).expect("setgroups");
+    credential_call(libc::SYS_setresgid, [id; 3]).expect("setresgid");
+    credential_call(libc::SYS_setresuid, [id; 3]).expect("setresuid");
+}
+
+/// setuid(2) as 32-bit programs call it.
+#[cfg(target_arch = "x86_64")]
+pub fn setuid_by_int80(uid: u32) -> i32 {
+    const SETUID32: i32 = 213;
+    let mut result = SETUID32;
+    // SAFETY: the call takes a number. Its argument goes in ebx, which the compiler keeps for itself; the
+    // call gate clears r8 to r11.
+    unsafe {
+        std::arch::asm!(
+            "xchg rbx, {uid:r}",
+            "int 0x80",
+            "xchg rbx, {uid:r}",
+            uid = inout(reg) u64::from(uid) => _,
+            inout("eax") result,
+            out("r8") _, out("r9") _, out("r10") _, out("r11") _,
+        );
+    }
+    result
+}
+
+/// A mount namespace of its own, from which nothing comes back to the host.
+pub fn private_mounts() -> io::Result<()> {
+    unshare(UnshareFlags::NEWNS)?;
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
+    Ok(())
+}
+
+/// An empty file system over a directory.
+pub fn cover(directory: &str) -> io::Result<()> {
+    mount("none", directory, "tmpfs", MountFlags::empty(), None).map_err(Into::into)
+}
+
+pub fn unshare(what: UnshareFlags) -> io::Result<()> {
+    // SAFETY: the file table is never among what is unshared.
+    unsafe { unshare_unsafe(what) }.map_err(Into::into)
+}
+
+/// Lets the other end of a new terminal be opened.
+pub fn unlock_terminal(main: BorrowedFd<'_>) {
+    let unlocked: c_int = 0;
+    // SAFETY: a number to read.
+    let result = unsafe { libc::ioctl(main.as_raw_fd(), libc::TIOCSPTLCK as _, &raw const unlocked) };
+    assert_eq!(result, 0, "a terminal: {}", io::Error::last_os_error());
+}
+
+/// Waits until the first thread of this process has ended.
+pub fn until_leader_is_gone() {
+    until("the end of the first thread", || {
+        let status = fs::read_to_string(format!("/proc/self/task/{}/stat", std::process::id())).ok()?;
+        // What stands behind the name: a zombie is one that has ended.
+        status.rsplit_once(") ").is_some_and(|(_, state)| state.starts_with('Z')).then_some(())
+    });
+}
+
+/// Ends this thread, not the process. Never comes back.
+pub fn exit_thread() -> Value {
+    // SAFETY: nothing of this thread is used afterwards.
+    unsafe { libc::syscall(libc::SYS_exit, 0) };
+    unreachable!("the thread has ended")
+}
+
+/// Largest resident set of this process so far, in bytes.
+pub fn peak_rss() -> u64 {
+    // SAFETY: all zero is a valid value.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: a place for the answer.
+    unsafe { libc::getrusage(libc::RUSAGE_SELF, &raw mut usage) };
+    usage.ru_maxrss.unsigned_abs() * 1024
+}
+
+/// A signal that interrupts system calls, at its first arrival after so many milliseconds.
+pub fn alarm_after(milliseconds: i64) {
+    extern "C" fn nothing(_: c_int) {}
+    // SAFETY: all zero is a valid value: no flags, so that no call is restarted.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = nothing as *const () as usize;
+    // SAFETY: a handler that does nothing.
+    unsafe { libc::sigaction(libc::SIGALRM, &raw const action, ptr::null_mut()) };
+    let once = libc::itimerval {
+        it_interval: libc::timeval { tv_sec: 0, tv_usec: 0 },
+        it_value: libc::timeval { tv_sec: 0, tv_usec: milliseconds * 1000 },
+    };
+    // SAFETY: a value to read.
+    unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const once, ptr::null_mut()) };
+}
+
+pub(crate) fn at_exit(run: extern "C" fn()) {
+    // SAFETY: a function that lives as long as the process.
+    unsafe { libc::atexit(run) };
+}
