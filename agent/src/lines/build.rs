@@ -132,7 +132,7 @@ pub(crate) fn exec<'a>(
     process.start = Some(texts.start.clone());
     let tty = facts.tty.split(|byte| *byte == 0).next().unwrap_or_default();
     process.interactive = Some(!tty.is_empty());
-    process.tty = (!tty.is_empty()).then(|| Tty { name: text(tty).into_owned() });
+    process.tty = (!tty.is_empty()).then(|| Tty { name: names::terminal(&text(tty)) });
     process.user = Some(user(euid, users));
     process.real_user = Some(user(uid, users));
     process.saved_user = Some(user(suid, users));
@@ -165,7 +165,7 @@ fn exec_facts<'a>(exec: &'a Exec<'a>, texts: &'a ExecTexts, ancestors: Vec<Ances
         inode: Some(facts.inode),
         device: Some(format!("{}:{}", facts.device >> 20, facts.device & 0xf_ffff)),
         unlinked: (facts.links == 0)
-            .then(|| if texts.executable.contains("memfd:") { "memfd" } else { "deleted" }),
+            .then(|| if texts.executable.starts_with("memfd:") { "memfd" } else { "deleted" }),
         not_in_image: exec
             .has(wire::Exec::FLAG_LAYER_KNOWN)
             .then(|| exec.has(wire::Exec::FLAG_UPPER_LAYER)),

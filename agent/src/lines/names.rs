@@ -8,6 +8,14 @@ pub(crate) fn errno(number: u32) -> std::borrow::Cow<'static, str> {
         .map_or_else(|| format!("E{number}").into(), |(_, name)| (*name).into())
 }
 
+/// A terminal as users know it, below /dev: the kernel calls `pts/0` by the name `pts0`.
+pub(crate) fn terminal(name: &str) -> String {
+    match name.strip_prefix("pts") {
+        Some(number) if !number.starts_with('/') => format!("pts/{number}"),
+        _ => name.to_owned(),
+    }
+}
+
 /// `SIGKILL` and the like; real-time signals by their distance from the first.
 pub(crate) fn signal(number: u32) -> String {
     match (number as usize).checked_sub(1).and_then(|index| SIGNALS.get(index)) {
@@ -71,6 +79,7 @@ mod tests {
         assert_eq!(errno(4242), "E4242");
         assert_eq!(signal(9), "SIGKILL");
         assert_eq!(signal(34), "SIGRTMIN+2");
+        assert_eq!((terminal("pts12"), terminal("ttyS0")), ("pts/12".to_owned(), "ttyS0".to_owned()));
         assert_eq!(capabilities(1 << 21 | 1), ["CAP_CHOWN", "CAP_SYS_ADMIN"]);
         assert!(!is_partial(0, u64::MAX) && !is_partial((1 << 41) - 1, u64::MAX) && is_partial(5, u64::MAX));
         assert!(!is_partial(0b101, 0b101));
