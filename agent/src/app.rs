@@ -193,7 +193,7 @@ impl Assembly {
             rings,
             wake,
             pending,
-            state: State::new(processes, containers, users, identity, host.all_capabilities(), histograms),
+            state: State::new(processes, containers, users, &identity, host.all_capabilities(), histograms)?,
             outbox: Outbox::new(fanout, encodings, wanted),
             books: Arc::clone(&books),
             readiness,

@@ -62,12 +62,13 @@ impl Pipeline {
         let mut pause = self.poll_interval;
         let mut housekeeping = Instant::now() + HOUSEKEEPING;
         let wakers = Wakers::new(&self.rings);
+        self.arm();
         while !cancel.is_cancelled() {
-            self.arm();
             tokio::select! {
                 () = cancel.cancelled() => break,
                 () = sleep(pause) => {}
-                () = wakers.woken() => {}
+                // The program that woke the reader has disarmed itself.
+                () = wakers.woken() => self.arm(),
             }
             self.readiness.beat();
             let taken = self.cycle();
@@ -91,6 +92,7 @@ impl Pipeline {
 
     fn cycle(&mut self) -> usize {
         let Self { rings, state, outbox, books, removed, .. } = self;
+        state.users.set_time(std::time::Instant::now());
         let taken = rings.cycle(|ring, bytes| state.record(ring, bytes, outbox, books, removed));
         outbox.flush();
         taken
@@ -104,6 +106,8 @@ impl Pipeline {
     }
 
     fn keep_house(&mut self) {
+        // A wake-up can have come together with the timer, unseen.
+        self.arm();
         let now = boot_now();
         self.sweep(Some(now));
         self.state.expire(now);

@@ -26,6 +26,7 @@ mod matching;
 mod metrics;
 pub mod net;
 pub mod program;
+pub mod raced;
 mod setup;
 pub mod sys;
 pub mod uring;

@@ -1,18 +1,27 @@
 //! Sockets in states that std does not bring them to, and networks of a process's own.
 
 use std::{
-    io::{Read as _, Write as _},
-    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
-    os::fd::OwnedFd,
+    fs::File,
+    io::{self, Read as _, Write as _},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    thread::{self, JoinHandle},
 };
 
 use rustix::{
     io::Errno,
-    net::{AddressFamily, SocketFlags, SocketType, bind, connect, listen, socket_with},
+    net::{
+        AddressFamily, SocketAddrAny, SocketFlags, SocketType, bind, connect, getpeername, getsockname,
+        listen, socket_with, sockopt::socket_error,
+    },
     thread::UnshareFlags,
 };
 
-use crate::sys;
+use crate::{sys, wait::until};
 
 /// Kinds of routes that lead nowhere. include/uapi/linux/rtnetlink.h (v6.18).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +30,48 @@ pub enum NoRoute {
     Unreachable = 7,
     /// Answers with `EACCES`.
     Prohibited = 8,
+}
+
+/// Takes every connection, and closes it at once, until it is dropped.
+#[derive(Debug)]
+pub struct Server {
+    address: SocketAddr,
+    is_over: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    /// Listens on an address of this host.
+    pub fn start(ip: impl Into<IpAddr>) -> Self {
+        let listener = TcpListener::bind((ip.into(), 0)).expect("listening");
+        let (address, is_over) = (address(&listener), Arc::<AtomicBool>::default());
+        let ends = Arc::clone(&is_over);
+        let thread = thread::spawn(move || {
+            for stream in listener.incoming() {
+                drop(stream.expect("a connection"));
+                if ends.load(Relaxed) {
+                    break;
+                }
+            }
+        });
+        Self { address, is_over, thread: Some(thread) }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.is_over.store(true, Relaxed);
+        // One more connection wakes it.
+        if TcpStream::connect(self.address).is_ok()
+            && let Some(thread) = self.thread.take()
+        {
+            let _panicked = thread.join();
+        }
+    }
 }
 
 /// A listener whose queue is full: who connects to it gets no answer. Both must be kept.
@@ -37,7 +88,7 @@ pub fn silent_listener() -> (TcpListener, TcpStream) {
 pub fn closed_port() -> (OwnedFd, SocketAddr) {
     let socket = stream_socket(AddressFamily::INET, SocketFlags::CLOEXEC);
     bind(&socket, &SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).expect("binding");
-    let address = rustix::net::getsockname(&socket).expect("its address").try_into().expect("an IP address");
+    let address = getsockname(&socket).expect("its address").try_into().expect("an IP address");
     (socket, address)
 }
 
@@ -59,6 +110,41 @@ pub fn begin_connect(to: SocketAddr) -> OwnedFd {
     socket
 }
 
+/// What came of a connect that did not wait.
+pub fn outcome(socket: &OwnedFd) -> Result<(), Errno> {
+    // A pending connect is not connected, and has no error yet.
+    until("the outcome of a connect", || match socket_error(socket).expect("the socket's error") {
+        Ok(()) => getpeername(socket).ok().map(|_| Ok(())),
+        Err(error) => Some(Err(error)),
+    })
+}
+
+/// How often the first packet is repeated before the connect has timed out.
+pub fn set_syn_count(socket: &OwnedFd, count: libc::c_int) {
+    set_option(socket, libc::TCP_SYNCNT, count);
+}
+
+#[expect(unsafe_code, reason = "rustix has no such option")]
+fn set_option(socket: &OwnedFd, name: libc::c_int, value: libc::c_int) {
+    let size = libc::socklen_t::try_from(size_of::<libc::c_int>()).expect("four");
+    let place = (&raw const value).cast();
+    // SAFETY: a number to read.
+    let result = unsafe { libc::setsockopt(socket.as_raw_fd(), libc::IPPROTO_TCP, name, place, size) };
+    assert_eq!(result, 0, "a socket option: {}", io::Error::last_os_error());
+}
+
+/// Connects and sends a byte in one call, by TCP Fast Open.
+#[expect(unsafe_code, reason = "rustix has no such flag")]
+pub fn send_fast_open(socket: BorrowedFd<'_>, to: SocketAddr) {
+    let to = SocketAddrAny::from(to);
+    let (byte, flags) = (b"x", libc::MSG_FASTOPEN);
+    // SAFETY: a byte and an address to read.
+    let sent = unsafe {
+        libc::sendto(socket.as_raw_fd(), byte.as_ptr().cast(), 1, flags, to.as_ptr().cast(), to.addr_len())
+    };
+    assert_eq!(sent, 1, "sendto: {}", io::Error::last_os_error());
+}
+
 /// Moves the calling process to a network of its own, with nothing but loopback in it.
 #[expect(unsafe_code, reason = "ioctl has no safe wrapper for this")]
 pub fn own_network() {
@@ -69,10 +155,9 @@ pub fn own_network() {
     // "lo": characters are signed on some architectures only.
     (request.ifr_name[0], request.ifr_name[1]) = (108, 111);
     request.ifr_ifru.ifru_flags = libc::c_short::try_from(libc::IFF_UP).expect("a flag");
-    let fd = std::os::fd::AsRawFd::as_raw_fd(&socket);
     // SAFETY: a request to read.
-    let result = unsafe { libc::ioctl(fd, libc::SIOCSIFFLAGS as _, &raw const request) };
-    assert_eq!(result, 0, "loopback: {}", std::io::Error::last_os_error());
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw const request) };
+    assert_eq!(result, 0, "loopback: {}", io::Error::last_os_error());
 }
 
 /// Adds a route to `network/24` that leads nowhere.
@@ -87,13 +172,13 @@ pub fn add_route(network: Ipv4Addr, kind: NoRoute) {
     // SAFETY: numbers only.
     let fd =
         unsafe { libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::NETLINK_ROUTE) };
-    assert!(fd >= 0, "netlink: {}", std::io::Error::last_os_error());
+    assert!(fd >= 0, "netlink: {}", io::Error::last_os_error());
     // SAFETY: a new descriptor.
-    let mut socket: std::fs::File = unsafe { std::os::fd::FromRawFd::from_raw_fd(fd) };
+    let mut socket = unsafe { File::from_raw_fd(fd) };
     socket.write_all(&message).expect("asking for a route");
     let mut answer = [0; 256];
     let len = socket.read(&mut answer).expect("the kernel's answer");
     assert!(len >= 20, "{len} bytes are no answer");
     let error = i32::from_ne_bytes(answer[16..20].try_into().expect("four bytes"));
-    assert_eq!(error, 0, "adding a route: {}", std::io::Error::from_raw_os_error(-error));
+    assert_eq!(error, 0, "adding a route: {}", io::Error::from_raw_os_error(-error));
 }

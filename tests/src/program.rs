@@ -18,6 +18,8 @@ pub enum Program {
     Chain,
     /// Writes over the first letter of argv[0], and ends.
     Rewrite,
+    /// Calls setuid, and ends well whatever came of it.
+    Setuid(u16),
 }
 
 impl Program {
@@ -118,6 +120,10 @@ fn code(program: Program) -> Vec<u8> {
         }
         // mov rsi, [rsp+8]; mov byte [rsi], 'X'
         Program::Rewrite => [&b"\x48\x8b\x74\x24\x08\xc6\x06X"[..], &exit(0)].concat(),
+        // mov edi, uid; mov eax, 105 (setuid); syscall
+        Program::Setuid(uid) => {
+            [b"\xbf", &uid.to_le_bytes()[..], b"\0\0\xb8\x69\0\0\0\x0f\x05", &exit(0)].concat()
+        }
     }
 }
 
@@ -148,6 +154,8 @@ fn code(program: Program) -> Vec<u8> {
         Program::Chain => [vec![0xf940_0be0, 0x9100_43e1, 0xd280_0002, 0x5280_1ba8, SVC], exit(111)].concat(),
         // ldr x1, [sp, 8]; mov w2, 'X'; strb w2, [x1]
         Program::Rewrite => [vec![0xf940_07e1, 0x5280_0b02, 0x3900_0022], exit(0)].concat(),
+        // mov w0, uid; mov w8, 146 (setuid)
+        Program::Setuid(uid) => [vec![0x5280_0000 | u32::from(uid) << 5, 0x5280_1248, SVC], exit(0)].concat(),
     };
     instructions.into_iter().flat_map(u32::to_le_bytes).collect()
 }

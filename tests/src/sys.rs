@@ -13,7 +13,7 @@ use std::{
 
 use rustix::{
     mount::{MountFlags, MountPropagationFlags, mount, mount_change},
-    thread::{CapabilitySets, UnshareFlags, capabilities, unshare_unsafe},
+    thread::{CapabilitySet, CapabilitySets, UnshareFlags, capabilities, unshare_unsafe},
 };
 use serde_json::Value;
 
@@ -95,6 +95,20 @@ pub fn become_user(id: u32) {
     setgroups(&[]).expect("setgroups");
     credential_call(libc::SYS_setresgid, [id; 3]).expect("setresgid");
     credential_call(libc::SYS_setresuid, [id; 3]).expect("setresuid");
+}
+
+/// setuid(3), which the C library carries out in every thread.
+pub fn setuid_of_all_threads(uid: u32) {
+    // SAFETY: a number.
+    let result = unsafe { libc::setuid(uid) };
+    assert_eq!(result, 0, "setuid: {}", io::Error::last_os_error());
+}
+
+/// What no exec of this process can bring back.
+pub fn drop_from_bounding_set(capabilities: &[CapabilitySet]) {
+    for capability in capabilities {
+        rustix::thread::remove_capability_from_bounding_set(*capability).expect("root may");
+    }
 }
 
 /// setuid(2) as 32-bit programs call it.

@@ -41,7 +41,10 @@ impl Expected {
 
     /// After an exec there is one thread, the leader.
     pub(crate) fn exec(&mut self, ids: Ids, time: u64) {
-        *self = Self::new(ids, time.max(self.since));
+        // A call after the exec can have come first, by the urgent ring.
+        if time >= self.since {
+            *self = Self::new(ids, time);
+        }
     }
 
     /// The ids that the thread had, if the record shows others; they are taken over.
@@ -81,6 +84,14 @@ mod tests {
         let mut expected = Expected::new(ids(0), 10);
         expected.set(5, true, ids(1000), 20);
         assert_eq!(expected.check(5, true, ids(1000), 30), None);
+    }
+
+    #[test]
+    fn an_exec_that_comes_late_does_not_undo_a_call() {
+        let mut expected = Expected::new(ids(0), 10);
+        expected.set(5, true, ids(1000), 30);
+        expected.exec(ids(0), 20);
+        assert_eq!(expected.check(5, true, ids(1000), 40), None);
     }
 
     #[test]

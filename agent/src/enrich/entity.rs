@@ -1,7 +1,5 @@
 //! Entity ids: one for each process that ever was on any host.
 
-use std::fmt::Write as _;
-
 use sha2::{Digest as _, Sha256};
 
 /// `process.entity_id`: 24 hexadecimal digits.
@@ -17,19 +15,21 @@ impl EntityId {
         hash.update(tgid.to_le_bytes());
         hash.update(start.to_le_bytes());
         let digest = hash.finalize();
-        let mut text = String::with_capacity(24);
-        for byte in digest.iter().take(12) {
-            // Writing to a string cannot fail.
-            let _infallible = write!(text, "{byte:02x}");
-        }
         let mut id = [b'0'; 24];
-        id.copy_from_slice(text.as_bytes());
+        for (pair, byte) in id.chunks_exact_mut(2).zip(digest.iter()) {
+            pair.copy_from_slice(&[hex(byte >> 4), hex(byte & 0xf)]);
+        }
         Self(id)
     }
 
     pub(crate) fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
+}
+
+/// The digit of a number below 16.
+fn hex(number: u8) -> u8 {
+    if number < 10 { b'0' + number } else { b'a' + number - 10 }
 }
 
 #[cfg(test)]

@@ -32,6 +32,9 @@ pub(crate) struct Process {
     pub(crate) start: u64,
     pub(crate) entity_id: EntityId,
     pub(crate) parent: ProcessKey,
+    /// Of the parent, which may never have been met.
+    pub(crate) parent_entity_id: EntityId,
+    /// As of its last record.
     pub(crate) name: Arc<str>,
     /// Absent for a process that was never seen to exec and is not in /proc.
     pub(crate) executable: Option<Arc<str>>,
@@ -77,12 +80,9 @@ impl Processes {
         }
     }
 
-    /// The entity id of any process, in the table or not.
+    /// The entity id of a process that is not in the table.
     pub(crate) fn entity_id(&self, key: ProcessKey) -> EntityId {
-        match self.get(key) {
-            Some(process) => process.entity_id,
-            None => EntityId::new(&self.boot_id, key.tgid, key.start),
-        }
+        EntityId::new(&self.boot_id, key.tgid, key.start)
     }
 
     pub(crate) fn get(&self, key: ProcessKey) -> Option<&Process> {
@@ -101,7 +101,21 @@ impl Processes {
         } else {
             self.refresh_container(subject, containers);
         }
-        self.get_mut(key)
+        let parent = subject.parent_key();
+        let adopted_by = match self.get(key) {
+            // Its parent has ended, and it has another one.
+            Some(process) if process.parent != parent => Some(self.entity_id(parent)),
+            _ => None,
+        };
+        let process = self.get_mut(key)?;
+        if let Some(entity_id) = adopted_by {
+            process.parent = parent;
+            process.parent_entity_id = entity_id;
+        }
+        if !is_comm(&process.name, subject) {
+            process.name = comm(subject);
+        }
+        Some(process)
     }
 
     /// A child: what it has from its parent is taken over.
@@ -109,7 +123,11 @@ impl Processes {
         let inherited = self
             .get(child.parent_key())
             .map(|parent| (parent.executable.clone(), parent.container.clone(), parent.cgroups));
-        let Some(process) = self.adopt(child, time, containers) else { return };
+        let key = child.key();
+        // A later record of the child can have come first, by the urgent ring: the ids that it showed stay.
+        let process =
+            if self.get(key).is_some() { self.get_mut(key) } else { self.adopt(child, time, containers) };
+        let Some(process) = process else { return };
         process.vpid = Some(fork.vpid);
         process.pid_namespace = fork.pid_namespace;
         if let Some((executable, container, cgroups)) = inherited {
@@ -199,10 +217,16 @@ impl Processes {
             self.refused += 1;
             return None;
         }
+        let parent = subject.parent_key();
+        let parent_entity_id = match self.get(parent) {
+            Some(process) => process.entity_id,
+            None => self.entity_id(parent),
+        };
         let process = Process {
             start: key.start,
-            entity_id: EntityId::new(&self.boot_id, key.tgid, key.start),
-            parent: subject.parent_key(),
+            entity_id: self.entity_id(key),
+            parent,
+            parent_entity_id,
             name: comm(subject),
             executable: None,
             vpid: None,
@@ -251,6 +275,13 @@ impl Keys for Subject {
     fn parent_key(&self) -> ProcessKey {
         ProcessKey { tgid: self.parent_tgid, start: self.parent_start }
     }
+}
+
+/// Whether `name` is what the kernel calls the task; told without making text of it.
+fn is_comm(name: &str, subject: &Subject) -> bool {
+    let comm = &subject.comm;
+    let end = comm.iter().position(|byte| *byte == 0).unwrap_or(comm.len());
+    comm.get(..end) == Some(name.as_bytes()) && !name.contains('\\')
 }
 
 /// The kernel's name of the task, as text.

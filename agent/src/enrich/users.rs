@@ -24,20 +24,27 @@ const MAX_LEN: u64 = 16 * 1024 * 1024;
 pub(crate) struct Users {
     passwd: Names,
     group: Names,
+    /// The clock is not asked for every name: the pipeline says what time it is.
+    now: Instant,
 }
 
 impl Users {
     /// `etc` is the host's /etc directory; in a pod it is mounted elsewhere, say at /host/etc.
     pub(crate) fn new(etc: &Path) -> Self {
-        Self { passwd: Names::new(etc.join("passwd")), group: Names::new(etc.join("group")) }
+        Self { passwd: Names::new(etc.join("passwd")), group: Names::new(etc.join("group")), now: Instant::now() }
     }
 
-    pub(crate) fn user_name(&mut self, uid: u32, now: Instant) -> Option<Arc<str>> {
-        self.passwd.get(uid, now)
+    /// Sets the time that the names are asked for at.
+    pub(crate) fn set_time(&mut self, now: Instant) {
+        self.now = now;
     }
 
-    pub(crate) fn group_name(&mut self, gid: u32, now: Instant) -> Option<Arc<str>> {
-        self.group.get(gid, now)
+    pub(crate) fn user_name(&mut self, uid: u32) -> Option<Arc<str>> {
+        self.passwd.get(uid, self.now)
+    }
+
+    pub(crate) fn group_name(&mut self, gid: u32) -> Option<Arc<str>> {
+        self.group.get(gid, self.now)
     }
 }
 
@@ -171,7 +178,8 @@ mod tests {
         }
 
         fn user(&mut self, uid: u32) -> Option<String> {
-            self.users.user_name(uid, self.now).map(|name| name.to_string())
+            self.users.set_time(self.now);
+            self.users.user_name(uid).map(|name| name.to_string())
         }
 
         fn wait(&mut self, seconds: u64) {
@@ -186,9 +194,10 @@ mod tests {
         assert_eq!(etc.user(0).as_deref(), Some("root"));
         assert_eq!(etc.user(1000).as_deref(), Some("web"));
         assert_eq!(etc.user(10), None);
-        assert_eq!(etc.users.group_name(10, etc.now).as_deref(), Some("wheel"));
-        assert_eq!(etc.users.group_name(11, etc.now).as_deref(), Some("last"));
-        assert_eq!(etc.users.group_name(1000, etc.now), None);
+        etc.users.set_time(etc.now);
+        assert_eq!(etc.users.group_name(10).as_deref(), Some("wheel"));
+        assert_eq!(etc.users.group_name(11).as_deref(), Some("last"));
+        assert_eq!(etc.users.group_name(1000), None);
     }
 
     #[test]
@@ -252,7 +261,8 @@ mod tests {
         let mut etc = Etc::new("");
         fs::remove_file(etc.passwd()).unwrap();
         assert_eq!(etc.user(1), None);
-        assert_eq!(etc.users.group_name(1, etc.now), None);
+        etc.users.set_time(etc.now);
+        assert_eq!(etc.users.group_name(1), None);
         etc.write("web:x:1:1::/:\n");
         etc.wait(10);
         assert_eq!(etc.user(1).as_deref(), Some("web"));
@@ -286,6 +296,7 @@ mod tests {
         let earlier = etc.now;
         etc.wait(60);
         assert_eq!(etc.user(1).as_deref(), Some("web"));
-        assert_eq!(etc.users.user_name(1, earlier).as_deref(), Some("web"));
+        etc.users.set_time(earlier);
+        assert_eq!(etc.users.user_name(1).as_deref(), Some("web"));
     }
 }

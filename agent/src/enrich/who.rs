@@ -37,17 +37,21 @@ impl Who {
     pub(crate) fn new(subject: &Subject, processes: &Processes, containers: &Containers) -> Self {
         let parent_key = subject.parent_key();
         let parent = processes.get(parent_key);
+        let process = processes.get(subject.key());
         let parent = Relative {
             pid: subject.parent_tgid,
-            entity_id: processes.entity_id(parent_key),
+            entity_id: match (process, parent) {
+                (Some(process), _) if process.parent == parent_key => process.parent_entity_id,
+                (_, Some(parent)) => parent.entity_id,
+                _ => processes.entity_id(parent_key),
+            },
             name: parent.map(|parent| Arc::clone(&parent.name)),
             executable: parent.and_then(|parent| parent.executable.clone()),
         };
-        let process = processes.get(subject.key());
         Self {
             subject: *subject,
-            entity_id: processes.entity_id(subject.key()),
-            name: comm(subject),
+            entity_id: process.map_or_else(|| processes.entity_id(subject.key()), |process| process.entity_id),
+            name: process.map_or_else(|| comm(subject), |process| Arc::clone(&process.name)),
             executable: process.and_then(|process| process.executable.clone()),
             vpid: process.and_then(|process| process.vpid).filter(|vpid| *vpid != subject.tgid),
             container: match process {

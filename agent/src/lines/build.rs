@@ -3,9 +3,9 @@
 use std::{
     net::{IpAddr, Ipv6Addr},
     sync::Arc,
-    time::Instant,
 };
 
+use serde_json::value::RawValue;
 use tellwire_ebpf::{
     exec as wire,
     network::{Connect, Outcome},
@@ -18,7 +18,7 @@ use super::{
     ECS_VERSION, Ecs, Line, SCHEMA,
     fields::{
         Ancestor, Capabilities, ConnectFacts, Container, CredentialFacts, Credentials, Endpoint, ErrorCode,
-        EventFields, ExecFacts, ExitFacts, Host, Kubernetes, Namespaces, Network, Owner, Parent, Pod, Process,
+        EventFields, ExecFacts, ExitFacts, Id, Kubernetes, Namespaces, Network, Owner, Parent, Pod, Process,
         Tellwire, Thread, Tty, User,
     },
     names,
@@ -38,7 +38,8 @@ use crate::{
 pub(crate) struct Frame<'a> {
     pub(crate) header: &'a Header,
     pub(crate) who: &'a Who,
-    pub(crate) host: &'a Host,
+    /// As JSON.
+    pub(crate) host: &'a RawValue,
     /// The record's time as text.
     pub(crate) timestamp: &'a str,
 }
@@ -101,7 +102,7 @@ impl<'a> Frame<'a> {
                 name: who.parent.name.as_deref(),
                 executable: who.parent.executable.as_deref(),
             }),
-            login_uid: (subject.login_uid != u32::MAX).then(|| subject.login_uid.to_string()),
+            login_uid: (subject.login_uid != u32::MAX).then_some(Id(subject.login_uid)),
             session_id: (subject.session_id != u32::MAX).then_some(subject.session_id),
             ..Process::default()
         }
@@ -141,7 +142,7 @@ pub(crate) fn exec<'a>(
     process.saved_group = Some(group(sgid, users));
     let capabilities = capabilities(facts.capabilities.effective, facts.capabilities.permitted, all_capabilities);
     process.thread = capabilities.map(|capabilities| Thread { id: None, capabilities: Some(capabilities) });
-    line.tellwire.exec = Some(exec_facts(exec, texts, ancestors));
+    line.tellwire.exec = Some(Box::new(exec_facts(exec, texts, ancestors)));
     line
 }
 
@@ -171,7 +172,7 @@ fn exec_facts<'a>(exec: &'a Exec<'a>, texts: &'a ExecTexts, ancestors: Vec<Ances
             .then(|| exec.has(wire::Exec::FLAG_UPPER_LAYER)),
         set_id,
         secure: exec.has(wire::Exec::FLAG_SECURE).then_some(true),
-        owner: Some(Owner { uid: facts.owner_uid.to_string(), gid: facts.owner_gid.to_string() }),
+        owner: Some(Owner { uid: Id(facts.owner_uid), gid: Id(facts.owner_gid) }),
         namespaces: Some(Namespaces { cgroup, ipc, mnt, net, pid, time, user, uts }),
         env_count: Some(facts.envc),
         ancestors,
@@ -193,11 +194,11 @@ pub(crate) struct ExecTexts {
 pub(crate) fn exec_failed<'a>(frame: &Frame<'a>, failed: &ExecFailed<'_>, users: &mut Users) -> Line<'a> {
     let mut line = frame.line(Action::ExecFailed, Some("failure"), users);
     line.error = Some(ErrorCode { code: names::errno(failed.error) });
-    line.tellwire.exec = Some(ExecFacts {
+    line.tellwire.exec = Some(Box::new(ExecFacts {
         filename: Some(text(failed.path).into_owned().into()),
         evidence: Some("caller_memory"),
         ..ExecFacts::default()
-    });
+    }));
     line
 }
 
@@ -266,7 +267,8 @@ pub(crate) fn credentials<'a>(
         }
         _ => {}
     }
-    line.tellwire.credentials = Some(CredentialFacts { old, new, asked: asked(call, record), evidence: "call" });
+    line.tellwire.credentials =
+        Some(Box::new(CredentialFacts { old, new, asked: asked(call, record), evidence: "call" }));
     line
 }
 
@@ -277,12 +279,12 @@ pub(crate) fn credentials_changed<'a>(frame: &Frame<'a>, old: Ids, users: &mut U
     line.event.sequence = None;
     line.tellwire.sequence_cpu = None;
     line.tellwire.sequence_ring = None;
-    line.tellwire.credentials = Some(CredentialFacts {
+    line.tellwire.credentials = Some(Box::new(CredentialFacts {
         old: ids(old),
         new: ids(frame.who.subject.ids),
         asked: Vec::new(),
         evidence: "comparison",
-    });
+    }));
     line
 }
 
@@ -304,14 +306,14 @@ fn asked(call: privilege::Call, record: &privilege::Credentials) -> Vec<String> 
 fn ids(ids: Ids) -> Credentials {
     let Ids { uid, gid, suid, sgid, euid, egid, fsuid, fsgid } = ids;
     Credentials {
-        uid: uid.to_string(),
-        euid: euid.to_string(),
-        suid: suid.to_string(),
-        fsuid: fsuid.to_string(),
-        gid: gid.to_string(),
-        egid: egid.to_string(),
-        sgid: sgid.to_string(),
-        fsgid: fsgid.to_string(),
+        uid: Id(uid),
+        euid: Id(euid),
+        suid: Id(suid),
+        fsuid: Id(fsuid),
+        gid: Id(gid),
+        egid: Id(egid),
+        sgid: Id(sgid),
+        fsgid: Id(fsgid),
         groups: None,
         capabilities: None,
     }
@@ -327,11 +329,11 @@ fn capabilities(effective: u64, permitted: u64, all: u64) -> Option<Capabilities
 }
 
 fn user(id: u32, users: &mut Users) -> User {
-    User { id: id.to_string(), name: users.user_name(id, Instant::now()) }
+    User { id: Id(id), name: users.user_name(id) }
 }
 
 fn group(id: u32, users: &mut Users) -> User {
-    User { id: id.to_string(), name: users.group_name(id, Instant::now()) }
+    User { id: Id(id), name: users.group_name(id) }
 }
 
 /// A v4-mapped address is the IPv4 address that is on the wire.

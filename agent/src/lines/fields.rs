@@ -2,8 +2,32 @@
 
 use std::{borrow::Cow, net::IpAddr, sync::Arc};
 
-use schemars::JsonSchema;
-use serde::Serialize;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::{Serialize, Serializer};
+
+/// A number that ECS has as a keyword: written as a string, without making one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Id(pub(crate) u32);
+
+impl Serialize for Id {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(itoa::Buffer::new().format(self.0))
+    }
+}
+
+impl JsonSchema for Id {
+    fn schema_name() -> Cow<'static, str> {
+        "Id".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        String::json_schema(generator)
+    }
+}
 
 /// What happened.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -104,7 +128,7 @@ pub(crate) struct Process<'a> {
     pub(crate) parent: Option<Parent<'a>>,
     /// Ours: the user who logged in, whoever the process is now.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) login_uid: Option<String>,
+    pub(crate) login_uid: Option<Id>,
     /// Ours: the audit session.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) session_id: Option<u32>,
@@ -120,7 +144,7 @@ pub(crate) struct Tty {
 /// A user or group: the id of the host's own namespace, and the host's name for it.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct User {
-    pub(crate) id: String,
+    pub(crate) id: Id,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) name: Option<Arc<str>>,
 }
@@ -204,13 +228,13 @@ pub(crate) struct Tellwire<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) sequence_ring: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) exec: Option<ExecFacts<'a>>,
+    pub(crate) exec: Option<Box<ExecFacts<'a>>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) exit: Option<ExitFacts>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) connect: Option<ConnectFacts>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) credentials: Option<CredentialFacts>,
+    pub(crate) credentials: Option<Box<CredentialFacts>>,
 }
 
 /// Facts of an execution.
@@ -265,8 +289,8 @@ pub(crate) struct ExecFacts<'a> {
 
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct Owner {
-    pub(crate) uid: String,
-    pub(crate) gid: String,
+    pub(crate) uid: Id,
+    pub(crate) gid: Id,
 }
 
 /// Inode numbers, as in /proc/PID/ns.
@@ -325,14 +349,14 @@ pub(crate) struct CredentialFacts {
 /// Ids of the host's own namespace; groups and capabilities where the call is about them.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct Credentials {
-    pub(crate) uid: String,
-    pub(crate) euid: String,
-    pub(crate) suid: String,
-    pub(crate) fsuid: String,
-    pub(crate) gid: String,
-    pub(crate) egid: String,
-    pub(crate) sgid: String,
-    pub(crate) fsgid: String,
+    pub(crate) uid: Id,
+    pub(crate) euid: Id,
+    pub(crate) suid: Id,
+    pub(crate) fsuid: Id,
+    pub(crate) gid: Id,
+    pub(crate) egid: Id,
+    pub(crate) sgid: Id,
+    pub(crate) fsgid: Id,
     /// Number of supplementary groups.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) groups: Option<u32>,

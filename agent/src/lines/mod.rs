@@ -10,8 +10,10 @@ pub(crate) mod names;
 pub(crate) mod pretty;
 pub(crate) mod schema;
 
+use bytes::{BufMut as _, BytesMut};
 use schemars::JsonSchema;
 use serde::Serialize;
+use serde_json::value::RawValue;
 
 use self::fields::{
     Container, Endpoint, ErrorCode, EventFields, Host, Kubernetes, Network, Process, Tellwire, User,
@@ -31,7 +33,9 @@ pub(crate) struct Line<'a> {
     pub(crate) timestamp: &'a str,
     pub(crate) ecs: Ecs,
     pub(crate) event: EventFields<'a>,
-    pub(crate) host: &'a Host,
+    /// The same on every line, so it is encoded once.
+    #[schemars(with = "Host")]
+    pub(crate) host: &'a RawValue,
     pub(crate) process: Process<'a>,
     /// Whom the process acts as.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -62,12 +66,12 @@ pub(crate) struct Ecs {
 
 /// Appends the line and a newline. serde_json escapes control characters, so that nothing in a
 /// string can end the line.
-pub(crate) fn write(line: &Line<'_>, to: &mut Vec<u8>) -> serde_json::Result<()> {
+pub(crate) fn write(line: &Line<'_>, to: &mut BytesMut) -> serde_json::Result<()> {
     let start = to.len();
-    if let Err(error) = serde_json::to_writer(&mut *to, line) {
+    if let Err(error) = serde_json::to_writer(to.writer(), line) {
         to.truncate(start);
         return Err(error);
     }
-    to.push(b'\n');
+    to.put_u8(b'\n');
     Ok(())
 }

@@ -1,6 +1,8 @@
 //! Lines for a person at a terminal: time, container, who, what.
 
-use std::io::Write as _;
+use std::{io::Write as _, net::SocketAddr};
+
+use bytes::{BufMut as _, BytesMut};
 
 use super::Line;
 use crate::events::text::printable;
@@ -13,10 +15,13 @@ const BOLD: &str = "\x1b[1m";
 const RESET: &str = "\x1b[0m";
 
 /// Appends the line. Nothing that a process says of itself reaches the terminal as a control character.
-pub(crate) fn write(line: &Line<'_>, to: &mut Vec<u8>) {
+pub(crate) fn write(line: &Line<'_>, to: &mut BytesMut) {
     let time = line.timestamp.get(11..23).unwrap_or(line.timestamp);
     let container = line.container.as_ref().map_or("host", |container| container.id.get(..12).unwrap_or(container.id));
-    let user = line.user.as_ref().map_or("", |user| user.name.as_deref().unwrap_or(&user.id));
+    let user = line.user.as_ref().map_or_else(String::new, |user| match &user.name {
+        Some(name) => name.to_string(),
+        None => user.id.0.to_string(),
+    });
     let process = &line.process;
     let action = line.event.action;
     let colour = match line.event.outcome {
@@ -24,20 +29,21 @@ pub(crate) fn write(line: &Line<'_>, to: &mut Vec<u8>) {
         _ if action == "exit" => DIM,
         _ => GREEN,
     };
-    // Writing to a vector cannot fail.
+    let mut to = to.writer();
+    // Writing to memory cannot fail.
     let _infallible = write!(
         to,
         "{DIM}{time}{RESET} {CYAN}{:<12}{RESET} {:<10} {BOLD}{}{RESET}[{}] {colour}{action:<12}{RESET} ",
         printable(container),
-        printable(user),
+        printable(&user),
         printable(process.name),
         process.pid,
     );
-    let _infallible = what(line, to);
-    to.push(b'\n');
+    let _infallible = what(line, &mut to);
+    let _infallible = writeln!(to);
 }
 
-fn what(line: &Line<'_>, to: &mut Vec<u8>) -> std::io::Result<()> {
+fn what(line: &Line<'_>, to: &mut impl std::io::Write) -> std::io::Result<()> {
     if let (Some(args), Some(executable)) = (&line.process.args, line.process.executable) {
         write!(to, "{}", printable(executable))?;
         for arg in args.iter().skip(1) {
@@ -54,7 +60,7 @@ fn what(line: &Line<'_>, to: &mut Vec<u8>) -> std::io::Result<()> {
     } else if let Some(exec) = &line.tellwire.exec {
         write!(to, "{}", printable(exec.filename.as_deref().unwrap_or_default()))?;
     } else if let Some(destination) = &line.destination {
-        write!(to, "{} ", std::net::SocketAddr::new(destination.ip, destination.port))?;
+        write!(to, "{} ", SocketAddr::new(destination.ip, destination.port))?;
         if let Some(connect) = &line.tellwire.connect {
             write!(to, "{}", connect.outcome)?;
         }
@@ -68,7 +74,7 @@ fn what(line: &Line<'_>, to: &mut Vec<u8>) -> std::io::Result<()> {
             (None, None) => {}
         }
     } else if let Some(credentials) = &line.tellwire.credentials {
-        write!(to, "{}:{} -> {}:{}", credentials.old.euid, credentials.old.egid, credentials.new.euid, credentials.new.egid)?;
+        write!(to, "{}:{} -> {}:{}", credentials.old.euid.0, credentials.old.egid.0, credentials.new.euid.0, credentials.new.egid.0)?;
     }
     if let Some(error) = &line.error {
         write!(to, " {RED}{}{RESET}", error.code)?;

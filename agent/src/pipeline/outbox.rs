@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::BytesMut;
 use tellwire_ebpf::wire::Ring;
 
 use crate::{
@@ -15,6 +15,12 @@ use crate::{
 /// A batch is sent when it has so many bytes, or at the end of a cycle.
 const BATCH_BYTES: usize = 64 * 1024;
 
+/// A line is seldom longer; one that is makes the buffer grow by itself.
+const LINE_BYTES: usize = 4 * 1024;
+
+/// Several batches, so that the buffer's end is seldom met while they are on their way.
+const BUFFER_BYTES: usize = 4 * BATCH_BYTES;
+
 /// Encodes lines and hands them to the outputs.
 #[derive(Debug)]
 pub(crate) struct Outbox {
@@ -22,8 +28,8 @@ pub(crate) struct Outbox {
     encodings: Encodings,
     /// By action: whether it makes a line.
     wanted: [bool; Action::COUNT],
-    json: Vec<u8>,
-    pretty: Vec<u8>,
+    json: BytesMut,
+    pretty: BytesMut,
     counts: Counts,
     times: Vec<(u8, u64)>,
 }
@@ -34,8 +40,8 @@ impl Outbox {
             fanout,
             encodings,
             wanted,
-            json: Vec::new(),
-            pretty: Vec::new(),
+            json: BytesMut::new(),
+            pretty: BytesMut::new(),
             counts: Counts::default(),
             times: Vec::new(),
         }
@@ -52,6 +58,7 @@ impl Outbox {
 
     /// Encodes a line. `ring` and `time` say where the event came from, for the delivery histogram.
     pub(crate) fn put(&mut self, action: Action, line: &Line<'_>, ring: Ring, time: u64, books: &Books) {
+        make_room(&mut self.json);
         if self.encodings.json
             && let Err(error) = lines::write(line, &mut self.json)
         {
@@ -60,6 +67,7 @@ impl Outbox {
             return Books::add(&books.encode_errors, action as usize);
         }
         if self.encodings.pretty {
+            make_room(&mut self.pretty);
             pretty::write(line, &mut self.pretty);
         }
         Books::add(&books.lines, action as usize);
@@ -77,18 +85,23 @@ impl Outbox {
         }
         let times: Arc<[(u8, u64)]> = std::mem::take(&mut self.times).into();
         let counts = std::mem::take(&mut self.counts);
-        let batch = |bytes: &mut Vec<u8>| {
-            let bytes = Bytes::copy_from_slice(bytes);
-            Batch { bytes, counts, times: Arc::clone(&times) }
+        let batch = |bytes: &mut BytesMut| {
+            Batch { bytes: bytes.split().freeze(), counts, times: Arc::clone(&times) }
         };
         let json = batch(&mut self.json);
         let pretty = self.encodings.pretty.then(|| batch(&mut self.pretty));
-        self.json.clear();
-        self.pretty.clear();
         self.fanout.send(&json, pretty.as_ref());
     }
 
     pub(crate) fn into_fanout(self) -> Fanout {
         self.fanout
+    }
+}
+
+/// Sees to it that there is room for a line. Batches are split off the front of one buffer, which is used again
+/// from its start once every output has let them go: asking for memory each time would have the kernel clear it.
+fn make_room(buffer: &mut BytesMut) {
+    if buffer.capacity() - buffer.len() < LINE_BYTES {
+        buffer.reserve(BUFFER_BYTES);
     }
 }

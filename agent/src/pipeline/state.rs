@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use serde_json::value::{RawValue, to_raw_value};
 use tellwire_ebpf::{
     cgroup::Cgroup,
     network::{Connect, Outcome, Tuple},
@@ -40,7 +41,8 @@ pub(crate) struct State {
     pub(crate) containers: Containers,
     pub(crate) users: Users,
     pub(crate) clock: Clock,
-    pub(crate) host: Host,
+    /// The host's fields, as JSON.
+    host: Box<RawValue>,
     /// The kernel's, in bytes.
     page_size: u64,
     /// What a process of this host can have at the most.
@@ -55,22 +57,22 @@ impl State {
         processes: Processes,
         containers: Containers,
         users: Users,
-        host: Host,
+        host: &Host,
         all_capabilities: u64,
         histograms: Histograms,
-    ) -> Self {
-        Self {
+    ) -> serde_json::Result<Self> {
+        Ok(Self {
             processes,
             containers,
             users,
             clock: Clock::new(),
-            host,
+            host: to_raw_value(host)?,
             page_size: rustix::param::page_size() as u64,
             all_capabilities,
             histograms,
             sequences: Sequences::default(),
             timestamp: String::new(),
-        }
+        })
     }
 
     /// Takes one record.

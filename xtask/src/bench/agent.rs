@@ -114,6 +114,16 @@ impl Agent {
         }
     }
 
+    /// Keeps the agent from running for a while.
+    pub(super) fn stall(&self, length: Duration) -> Result<()> {
+        if let Some(pid) = Pid::from_raw(self.child.id().cast_signed()) {
+            kill_process(pid, Signal::STOP)?;
+            pause(length);
+            kill_process(pid, Signal::CONT)?;
+        }
+        Ok(())
+    }
+
     /// A row of /proc/PID/status, in MiB.
     pub(super) fn memory(&self, row: &str) -> Result<f64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;

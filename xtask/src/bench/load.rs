@@ -4,7 +4,7 @@ use std::{
     fs,
     io::{Read as _, Write as _},
     net::{Ipv4Addr, SocketAddrV4, TcpListener},
-    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::{Duration, Instant},
@@ -15,6 +15,9 @@ use rustix::{
     net::{AddressFamily, SocketType, connect, socket, sockopt::set_socket_linger},
     thread::{Timespec, nanosleep},
 };
+
+/// The variable that tells the child its cgroup.
+const CGROUP: &str = "TELLWIRE_BENCH_CGROUP";
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Workload {
@@ -76,12 +79,7 @@ impl Work {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["bench", "--workload", &spec]).stdin(Stdio::piped()).stdout(Stdio::piped());
         if let Some(cgroup) = cgroup {
-            let procs = fs::OpenOptions::new().write(true).open(cgroup.join("cgroup.procs"))?;
-            #[expect(unsafe_code, reason = "the child moves itself before its first exec, which is then in scope")]
-            // SAFETY: one write to an open descriptor, which is safe between fork and exec.
-            unsafe {
-                command.pre_exec(move || (&procs).write_all(b"0"));
-            }
+            command.env(CGROUP, cgroup);
         }
         let mut child = command.spawn()?;
         let mut stdout = child.stdout.take().context("the child has a stdout")?;
@@ -118,6 +116,10 @@ pub(super) fn child(spec: &str) -> Result<()> {
         }),
         other => bail!("no workload {other}"),
     };
+    // After its own exec, which is none of the work.
+    if let Some(cgroup) = std::env::var_os(CGROUP) {
+        fs::write(Path::new(&cgroup).join("cgroup.procs"), "0")?;
+    }
     let mut stdout = std::io::stdout();
     stdout.write_all(b"ready\n")?;
     stdout.flush()?;

@@ -1,0 +1,92 @@
+//! Every line speaks the Elastic Common Schema, whatever it tells.
+
+use std::{
+    collections::BTreeSet,
+    net::{Ipv6Addr, SocketAddr, TcpStream},
+    path::Path,
+};
+
+use tellwire_tests::{Agent, ecs, fork, net, program::Program, sys};
+
+use crate::work;
+
+/// One of each action, in some of their forms.
+fn everything(agent: &Agent) {
+    work(agent, 2, 2);
+    let program = agent.folder().join("program");
+    let waits = agent.folder().join("waits");
+    Program::Wait.write(&waits);
+    let (_socket, closed) = net::closed_port();
+    let server = net::Server::start(Ipv6Addr::LOCALHOST);
+    let mut child = agent.fork(|| {
+        sys::execve(Path::new("/nowhere"), &["x"]);
+        TcpStream::connect(closed).expect_err("nobody listens");
+        drop(TcpStream::connect(server.address()).expect("a connection"));
+        fork(|| {
+            net::own_network();
+            TcpStream::connect(SocketAddr::from(([192, 0, 2, 1], 443))).expect_err("no route");
+        })
+        .join();
+        let killed = fork(|| sys::exec(&waits, &["\u{1b}[31m", "", "x\n"]));
+        killed.kill(rustix::process::Signal::KILL);
+        drop(killed);
+        let calls = [
+            libc::SYS_setuid,
+            libc::SYS_setgid,
+            libc::SYS_setreuid,
+            libc::SYS_setregid,
+            libc::SYS_setresuid,
+            libc::SYS_setresgid,
+            libc::SYS_setfsuid,
+            libc::SYS_setfsgid,
+        ];
+        for number in calls {
+            sys::credential_call(number, [0; 3]).expect("root may");
+        }
+        sys::setgroups(&[1, 2]).expect("root may");
+        sys::capset(|_| ()).expect("root may");
+        #[cfg(target_arch = "x86_64")]
+        assert_eq!(sys::setuid_by_int80(1000), 0);
+        let long: Vec<String> = (0..20).map(|number| number.to_string().repeat(1000)).collect();
+        sys::exec(&program, &long)
+    });
+    agent.settle(&mut child);
+}
+
+#[test]
+fn every_line_of_every_action_keeps_to_the_schema() {
+    let agent = Agent::start();
+    everything(&agent);
+    let events = agent.events();
+    for event in &events {
+        let faults = ecs::faults(event);
+        assert!(faults.is_empty(), "{faults:#?}\nin {event}");
+    }
+    let actions: BTreeSet<&str> =
+        events.iter().filter_map(|event| event["event"]["action"].as_str()).collect();
+    let changed = if cfg!(target_arch = "x86_64") { 1 } else { 0 };
+    assert_eq!(actions.len(), 14 + changed, "{actions:?}");
+}
+
+#[test]
+fn lines_share_what_every_line_says_and_no_number_comes_twice() {
+    let agent = Agent::start();
+    everything(&agent);
+    let mut numbers = BTreeSet::new();
+    for event in agent.events() {
+        assert_eq!(event["ecs"]["version"], "9.1.0");
+        assert_eq!(event["tellwire"]["schema"], 1);
+        assert_eq!(event["event"]["kind"], "event");
+        for field in ["entity_id", "name"] {
+            assert!(event["process"][field].is_string(), "{field} in {event}");
+        }
+        assert!(event["host"]["boot"]["id"].is_string() && event["user"]["id"].is_string(), "{event}");
+        // A derived event has no number: its record is another one's.
+        let is_derived = event["event"]["action"] == "credentials_changed";
+        let number = ["sequence_cpu", "sequence_ring"].map(|key| event["tellwire"][key].to_string());
+        let sequence = event["event"]["sequence"].as_u64();
+        assert_eq!(sequence.is_none(), is_derived, "{event}");
+        assert!(is_derived || numbers.insert((number, sequence)), "twice: {event}");
+    }
+    agent.expect_metric("tellwire_sequence_gaps_total", &[], 0);
+}

@@ -1,0 +1,60 @@
+//! Many connects, counted to the last one.
+
+use std::{
+    net::{Ipv4Addr, Ipv6Addr, TcpStream},
+    thread,
+};
+
+use tellwire_tests::{Agent, Ledger, net};
+
+const EACH: u64 = 250;
+
+#[test]
+fn fast_connects_are_counted_and_told_to_the_last_one() {
+    let agent = Agent::start();
+    let (v4, v6) = (net::Server::start(Ipv4Addr::LOCALHOST), net::Server::start(Ipv6Addr::LOCALHOST));
+    let (_socket, closed) = net::closed_port();
+    let mut child = agent.fork(|| {
+        for _ in 0..EACH {
+            drop(TcpStream::connect(v4.address()).expect("a connection"));
+            drop(TcpStream::connect(v6.address()).expect("a connection"));
+            TcpStream::connect(closed).expect_err("nobody listens");
+        }
+    });
+    agent.settle(&mut child);
+    child.join();
+    for (family, outcome) in [("ipv4", "established"), ("ipv6", "established"), ("ipv4", "refused")] {
+        let labels = [("transport", "tcp"), ("family", family), ("outcome", outcome), ("scope", "loopback")];
+        agent.expect_metric("tellwire_connects_total", &labels, EACH);
+    }
+    agent.expect_metric("tellwire_connects_total", &[], 3 * EACH);
+    agent.expect_metric("tellwire_events_total", &[("action", "connect")], 3 * EACH);
+    agent.expect_metric("tellwire_connect_handshake_seconds_count", &[], 2 * EACH);
+    agent.expect_metric("tellwire_events_lost_total", &[], 0);
+    let stopped = agent.stop();
+    let lines = stopped.events.iter().filter(|event| event["event"]["action"] == "connect").count();
+    assert_eq!(lines as u64, 3 * EACH);
+    assert!(stopped.ledgers.values().all(Ledger::is_exact), "{:?}", stopped.ledgers);
+}
+
+/// Half of the connects end in an interrupt of the other CPU or in the middle of another connect.
+#[test]
+fn connects_from_all_sides_at_once_are_counted_to_the_last_one() {
+    const THREADS: u64 = 8;
+    let agent = Agent::start();
+    let server = net::Server::start(Ipv4Addr::LOCALHOST);
+    let mut child = agent.fork(|| {
+        let to = server.address();
+        let connects = move || (0..EACH).for_each(|_| drop(TcpStream::connect(to).expect("a connection")));
+        let threads: Vec<_> = (0..THREADS).map(|_| thread::spawn(connects)).collect();
+        for thread in threads {
+            thread.join().expect("a thread");
+        }
+    });
+    agent.settle(&mut child);
+    child.join();
+    agent.expect_metric("tellwire_connects_total", &[("outcome", "established")], THREADS * EACH);
+    agent.expect_metric("tellwire_connects_total", &[], THREADS * EACH);
+    agent.expect_metric("tellwire_lines_total", &[("action", "connect")], THREADS * EACH);
+    agent.expect_metric("tellwire_ledger_balanced", &[], 1);
+}

@@ -1,0 +1,168 @@
+//! Connects that find nobody, or that somebody forbids.
+
+use std::{
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
+    os::fd::AsFd as _,
+};
+
+use rustix::{
+    io::Errno,
+    net::{AddressFamily, SocketFlags, bind, connect, sockopt::set_socket_reuseaddr},
+};
+use serde_json::json;
+use tellwire_tests::{Agent, Setup, bpf, net, uring};
+
+use crate::{end, local_port, outcomes};
+
+#[test]
+fn a_refused_connect_says_so() {
+    let agent = Agent::shared();
+    let (_socket, closed) = net::closed_port();
+    let child = agent.fork(|| {
+        let error = TcpStream::connect(closed).expect_err("nobody listens");
+        assert_eq!(error.raw_os_error(), Some(libc::ECONNREFUSED));
+    });
+    let event = agent.expect(
+        child.pid,
+        "connect",
+        &json!({
+            "event.outcome": "failure",
+            "error.code": "ECONNREFUSED",
+            "destination": end(closed),
+            "tellwire.connect.outcome": "refused",
+        }),
+    );
+    assert!(event["event"]["duration"].is_u64(), "{event}");
+    child.join();
+}
+
+#[test]
+fn a_refused_connect_that_does_not_wait_says_so() {
+    let agent = Agent::shared();
+    let (_socket, closed) = net::closed_port();
+    let mut child = agent.fork(|| {
+        let socket = net::begin_connect(closed);
+        assert_eq!(net::outcome(&socket), Err(Errno::CONNREFUSED));
+    });
+    agent.settle(&mut child);
+    let events = agent.events_of(child.pid, "connect");
+    assert_eq!(outcomes(&events), ["refused"]);
+    child.join();
+}
+
+/// The kernel lets go of the port before it tells the outcome.
+#[test]
+fn our_end_is_told_of_connects_that_failed_too() {
+    let agent = Agent::shared();
+    let (listener, _first) = net::silent_listener();
+    let silent = net::address(&listener);
+    let (_socket, closed) = net::closed_port();
+    for (to, outcome) in [(silent, "aborted"), (closed, "refused")] {
+        let child = agent.fork(|| {
+            let socket = net::begin_connect(to);
+            local_port(&socket)
+        });
+        let event = agent.expect(
+            child.pid,
+            "connect",
+            &json!({"tellwire.connect.outcome": outcome, "source.ip": "127.0.0.1"}),
+        );
+        let port = child.join();
+        // Refused before the process could ask, it has none any more.
+        assert!(event["source"]["port"] == port || port == 0, "{port} in {event}");
+    }
+}
+
+#[test]
+fn every_attempt_of_one_socket_is_told() {
+    let agent = Agent::shared();
+    let (_socket, closed) = net::closed_port();
+    let server = net::Server::start(Ipv4Addr::LOCALHOST);
+    let to = server.address();
+    let mut child = agent.fork(|| {
+        let socket = net::stream_socket(AddressFamily::INET, SocketFlags::CLOEXEC);
+        for _ in 0..3 {
+            assert_eq!(connect(&socket, &closed), Err(Errno::CONNREFUSED));
+        }
+        connect(&socket, &to).expect("a connection");
+        assert_eq!(connect(&socket, &to), Err(Errno::ISCONN));
+    });
+    agent.settle(&mut child);
+    let told = agent.events_of(child.pid, "connect");
+    assert_eq!(outcomes(&told), ["refused", "refused", "refused", "established"]);
+    child.join();
+}
+
+#[test]
+fn a_connect_that_a_cgroup_program_forbids_is_denied() {
+    let agent = Agent::start();
+    bpf::deny_connects(agent.cgroup());
+    for (ip, family) in [(Ipv4Addr::LOCALHOST.into(), "ipv4"), (Ipv6Addr::LOCALHOST.into(), "ipv6")] {
+        let to = SocketAddr::new(ip, 9);
+        let child = agent.fork(|| {
+            let error = TcpStream::connect(to).expect_err("forbidden");
+            assert_eq!(error.raw_os_error(), Some(libc::EPERM));
+        });
+        agent.expect(
+            child.pid,
+            "connect",
+            &json!({
+                "event": {"outcome": "failure", "duration": null},
+                "error.code": "EPERM",
+                "network.type": family,
+                "destination": end(to),
+                "source": null,
+                "tellwire.connect.outcome": "denied",
+            }),
+        );
+        child.join();
+        let labels = [("outcome", "denied"), ("family", family), ("scope", "loopback")];
+        agent.expect_metric("tellwire_connects_total", &labels, 1);
+    }
+    agent.expect_metric("tellwire_connects_total", &[], 2);
+}
+
+/// By `io_uring` there is no system call whose end could be seen: the attempt is told without its errno.
+#[test]
+fn a_connect_by_io_uring_that_is_forbidden_is_told() {
+    let agent = Agent::with(|| Setup::default().config("[kernel]\npoll-interval = \"1ms\""));
+    bpf::deny_connects(agent.cgroup());
+    let to = SocketAddr::from((Ipv4Addr::LOCALHOST, 9));
+    for by in [uring::By::Caller, uring::By::Worker] {
+        let mut child = agent.fork(|| {
+            let socket = net::stream_socket(AddressFamily::INET, SocketFlags::CLOEXEC);
+            let error = uring::connect(socket.as_fd(), to, by).expect_err("forbidden");
+            assert_eq!(error.raw_os_error(), Some(libc::EPERM));
+        });
+        agent.settle(&mut child);
+        let fields = json!({"event.outcome": "failure", "destination": end(to), "source": null});
+        agent.expect(child.pid, "connect", &fields);
+        assert_eq!(agent.events_of(child.pid, "connect").len(), 1);
+        child.join();
+    }
+}
+
+/// Two connections cannot have the same four numbers: the kernel finds out after it has left the first state.
+#[test]
+fn a_connect_without_an_address_of_its_own_has_failed() {
+    let agent = Agent::shared();
+    let server = net::Server::start(Ipv4Addr::LOCALHOST);
+    let to = server.address();
+    let mut child = agent.fork(|| {
+        let sockets = [(); 2].map(|()| {
+            let socket = net::stream_socket(AddressFamily::INET, SocketFlags::CLOEXEC);
+            set_socket_reuseaddr(&socket, true).expect("sharing an address");
+            socket
+        });
+        let [one, other] = &sockets;
+        bind(one, &SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).expect("binding");
+        bind(other, &SocketAddr::from((Ipv4Addr::LOCALHOST, local_port(one)))).expect("binding");
+        connect(one, &to).expect("a connection");
+        assert_eq!(connect(other, &to), Err(Errno::ADDRNOTAVAIL));
+    });
+    agent.settle(&mut child);
+    let events = agent.events_of(child.pid, "connect");
+    assert_eq!(outcomes(&events), ["established", "failed"]);
+    agent.expect(child.pid, "connect", &json!({"error.code": "EADDRNOTAVAIL"}));
+    child.join();
+}
