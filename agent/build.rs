@@ -8,7 +8,8 @@ use anyhow::{Context as _, anyhow};
 const TOOLCHAIN: &str = "1.95.0";
 
 fn main() -> anyhow::Result<()> {
-    let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").context("CARGO_MANIFEST_DIR is set by cargo")?);
+    let root =
+        PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").context("CARGO_MANIFEST_DIR is set by cargo")?);
     let root = root.join("../agent-ebpf");
     let root = root.to_str().ok_or_else(|| anyhow!("the path of the project is not UTF-8"))?;
 
@@ -21,7 +22,11 @@ fn main() -> anyhow::Result<()> {
         let tools = cache.join("tellwire").join(TOOLCHAIN).join("bin");
         path = env::join_paths(std::iter::once(tools).chain(env::split_paths(&path)))?;
     }
-    #[expect(unsafe_code, clippy::disallowed_methods, reason = "a build script has one thread, and aya-build reads its environment")]
+    #[expect(
+        unsafe_code,
+        clippy::disallowed_methods,
+        reason = "a build script has one thread, and aya-build reads its environment"
+    )]
     // SAFETY: no other thread runs yet.
     unsafe {
         env::set_var("PATH", path);

@@ -2,7 +2,7 @@
 //!
 //! Two books. The ledger counts records, per kind and CPU. `COUNTS` counts what happened, per
 //! cgroup; it is one shared hash, not a per-CPU one, so that its memory does not grow with the
-//! number of CPUs: 16,384 entries are 1.3 MiB on any machine, where per-CPU values would take
+//! number of CPUs: 16,384 entries are 1.4 MiB on any machine, where per-CPU values would take
 //! 32 MiB on 256. The numbers of the counters are dense, so that a full hash can fall back on an
 //! array.
 
@@ -89,7 +89,9 @@ mod programs {
     fn add_one(counter: *mut u64) {
         // SAFETY: a pointer into a map's value, aligned to 8.
         unsafe {
-            core::intrinsics::atomic_xadd::<u64, u64, { core::intrinsics::AtomicOrdering::Relaxed }>(counter, 1)
+            core::intrinsics::atomic_xadd::<u64, u64, { core::intrinsics::AtomicOrdering::Relaxed }>(
+                counter, 1,
+            )
         };
     }
 
@@ -124,11 +126,7 @@ mod programs {
         /// The cgroup that stands for the workload: a root cgroup (id 1) names none.
         #[inline(always)]
         pub(crate) fn workload(&self) -> (u64, u64) {
-            if self.cgroup_v1 > 1 {
-                (self.cgroup_v1, CgroupKey::V1)
-            } else {
-                (self.cgroup_v2, CgroupKey::V2)
-            }
+            if self.cgroup_v1 > 1 { (self.cgroup_v1, CgroupKey::V1) } else { (self.cgroup_v2, CgroupKey::V2) }
         }
     }
 }

@@ -205,6 +205,12 @@ fn past_watermark(of: Ring) -> bool {
     true
 }
 
+/// Counts an event that was seen, and of which no record could be built.
+#[inline(always)]
+pub(crate) fn unbuilt(kind: Kind) {
+    ledger(kind, Term::StateLost);
+}
+
 /// Counts an event whose state could not be kept: it is seen, and it is lost.
 #[inline(always)]
 pub(crate) fn state_lost(kind: Kind) {

@@ -1,4 +1,4 @@
-//! Execution: a new program image (`exec`), and an attempt that gave none (`exec_failed`).
+//! Execution: a new program image.
 
 use crate::wire::{Capabilities, Span, wire};
 
@@ -49,15 +49,6 @@ wire! {
         pub user: u32,
         pub uts: u32,
     }
-
-    /// The body of a record of an exec that failed.
-    pub struct ExecFailed {
-        /// errno, positive.
-        pub error: u32,
-        pub reserved: u32,
-        /// Read from the caller's memory after the call: another thread can have rewritten it.
-        pub path: Span,
-    }
 }
 
 impl Exec {
@@ -78,19 +69,17 @@ impl Exec {
 #[cfg(target_arch = "bpf")]
 mod programs {
     use aya_ebpf::{
-        EbpfContext as _,
-        helpers::generated as helpers,
-        macros::{map, raw_tracepoint, tracepoint},
-        maps::HashMap,
-        programs::{RawTracePointContext, TracePointContext},
+        EbpfContext as _, helpers::generated as helpers, macros::raw_tracepoint,
+        programs::RawTracePointContext,
     };
     use aya_log_ebpf::debug;
 
-    use super::{Exec, ExecFailed, Namespaces};
+    use super::{Exec, Namespaces};
     use crate::{
         counters::{EXECS, count},
         emit::{self, Slot},
-        kernel::{self, Pointer, Ptr, Typed, argument, copy_user_str, offset},
+        exec_failed,
+        kernel::{self, Pointer, Ptr, Typed, argument, offset},
         path::{self, Walk},
         scope,
         settings::ARGS_LIMIT,
@@ -155,7 +144,7 @@ mod programs {
         let (task, caller_tid, bprm) = unsafe {
             (argument(ctx.as_ptr(), 0), argument(ctx.as_ptr(), 1) as u32, argument(ctx.as_ptr(), 2))
         };
-        let _not_there = TRIED.remove(caller_tid);
+        exec_failed::forget(caller_tid);
         if !scope::contains_current() {
             return None;
         }
@@ -189,8 +178,11 @@ mod programs {
         if let Built::TooSmall = built {
             built = build::<P, { LAST }, 128>(&source);
         }
-        if let Built::RingFull = built {
-            emit::ring_full(Kind::Exec);
+        match built {
+            Built::Submitted => {}
+            Built::RingFull => emit::ring_full(Kind::Exec),
+            // The largest slot takes anything but an argv that cannot be found.
+            Built::TooSmall => emit::unbuilt(Kind::Exec),
         }
         Some(())
     }
@@ -310,7 +302,8 @@ mod programs {
     #[inline(always)]
     fn tail_string<const N: usize>(from: Option<Ptr>, slot: &Slot, flags: &mut u32) -> Option<Span> {
         let Some(from) = from else { return Some(Span::EMPTY) };
-        let copied = if N <= 4096 { copy_string::<N, 256>(from, slot) } else { copy_string::<N, 4096>(from, slot) };
+        let copied =
+            if N <= 4096 { copy_string::<N, 256>(from, slot) } else { copy_string::<N, 4096>(from, slot) };
         if copied.is_none() && N == LAST {
             *flags |= Exec::FLAG_PATH_TRUNCATED;
             return Some(Span::EMPTY);
@@ -401,7 +394,8 @@ mod programs {
         // `struct upid` is an int and a pointer on every 64-bit architecture.
         let upid = pid.field(offset!(pid_numbers))?.element(level, 16);
         let nr = upid.read(offset!(upid_nr))?;
-        let inum = upid.follow(offset!(upid_ns)).and_then(|ns| ns.read(offset!(pid_namespace_inum))).unwrap_or(0);
+        let inum =
+            upid.follow(offset!(upid_ns)).and_then(|ns| ns.read(offset!(pid_namespace_inum))).unwrap_or(0);
         Some((nr, inum))
     }
 
@@ -415,83 +409,7 @@ mod programs {
         to.time = inum(offset!(nsproxy_time_ns), offset!(time_namespace_inum));
         to.uts = inum(offset!(nsproxy_uts_ns), offset!(uts_namespace_inum));
     }
-
-    /// Key: the thread that is in execve or execveat; value: its pointer to the path. Removed at the
-    /// call's end, at a successful exec, and at the thread's exit. Where it is full, the failure is
-    /// counted as lost state.
-    #[map]
-    pub(crate) static TRIED: HashMap<u32, u64> = HashMap::with_max_entries(4096, 0);
-
-    /// hook: `syscalls:sys_enter_execve(const char *filename, ...)`.
-    #[tracepoint]
-    pub fn execve_enter(ctx: TracePointContext) -> u32 {
-        tried(&ctx, 16)
-    }
-
-    /// hook: `syscalls:sys_enter_execveat(int fd, const char *filename, ...)`.
-    #[tracepoint]
-    pub fn execveat_enter(ctx: TracePointContext) -> u32 {
-        tried(&ctx, 24)
-    }
-
-    #[inline(always)]
-    fn tried(ctx: &TracePointContext, argument: usize) -> u32 {
-        // SAFETY: the syscall tracepoints' arguments stand 8 bytes apart from 16 on.
-        if let Ok(filename) = unsafe { ctx.read_at::<u64>(argument) }
-            && TRIED.insert(kernel::current_tid(), filename, 0).is_err()
-        {
-            emit::state_lost(Kind::ExecFailed);
-        }
-        0
-    }
-
-    /// hook: `syscalls:sys_exit_execve` and `sys_exit_execveat`, `long ret` at 16.
-    #[tracepoint]
-    pub fn exec_exit(ctx: TracePointContext) -> u32 {
-        let _nothing_to_tell = on_exec_exit(&ctx);
-        0
-    }
-
-    #[inline(always)]
-    fn on_exec_exit(ctx: &TracePointContext) -> Option<()> {
-        let tid = kernel::current_tid();
-        // SAFETY: the value is copied at once.
-        let filename = unsafe { *TRIED.get_ptr(tid)? };
-        let _raced = TRIED.remove(tid);
-        // SAFETY: the format of the syscall exit tracepoints.
-        let result = unsafe { ctx.read_at::<i64>(16) }.ok()?;
-        if result >= 0 {
-            return None;
-        }
-        let subject = Subject::current()?;
-        if !scope::contains(&subject) {
-            return None;
-        }
-        count(&subject, EXECS + 1);
-        let time = kernel::now();
-        if !emit::wanted(Kind::ExecFailed, &subject, time) {
-            return None;
-        }
-        const AT: usize = size_of::<Header>() + size_of::<ExecFailed>();
-        let Some(slot) = emit::reserve::<{ AT + 4096 }>(Kind::ExecFailed) else {
-            emit::ring_full(Kind::ExecFailed);
-            return None;
-        };
-        // SAFETY: 4096 bytes are left behind the fixed part.
-        let len = unsafe { copy_user_str::<4096>(filename, slot.base.add(AT)) }.unwrap_or(0);
-        let text = if len == 0 { 0 } else { len - 1 };
-        // SAFETY: the slot is larger than the fixed part, and aligned to 8.
-        unsafe {
-            slot.body::<ExecFailed>().write(ExecFailed {
-                error: result.unsigned_abs() as u32,
-                reserved: 0,
-                path: Span { start: AT as u32, len: text as u32 },
-            });
-        }
-        slot.submit(Kind::ExecFailed, &subject, time, AT + text, 0);
-        Some(())
-    }
 }
 
 #[cfg(target_arch = "bpf")]
-pub(crate) use programs::{TRIED, innermost_pid};
+pub(crate) use programs::innermost_pid;

@@ -29,7 +29,10 @@ macro_rules! frozen {
 /// The offset of a field: `offset!(task_cred)`.
 macro_rules! offset {
     ($field:ident) => {
-        $crate::kernel::Field($crate::kernel::offset_at(core::mem::offset_of!($crate::offsets::Offsets, $field)))
+        $crate::kernel::Field($crate::kernel::offset_at(core::mem::offset_of!(
+            $crate::offsets::Offsets,
+            $field
+        )))
     };
 }
 pub(crate) use offset;
@@ -228,7 +231,11 @@ impl Ptr {
         let mut value = MaybeUninit::<T>::uninit();
         // SAFETY: the destination has the size given; the helper checks the source.
         let failed = unsafe {
-            helpers::bpf_probe_read_kernel(value.as_mut_ptr().cast(), size_of::<T>() as u32, self.0 as *const _)
+            helpers::bpf_probe_read_kernel(
+                value.as_mut_ptr().cast(),
+                size_of::<T>() as u32,
+                self.0 as *const _,
+            )
         };
         if failed == 0 {
             // SAFETY: the helper has filled it, and every T used here is valid for any bits.

@@ -2,7 +2,7 @@
 //!
 //! Built for BPF this crate is every program of tellwire. Built for the host it is the layout
 //! of the records, the counters and the field table, and nothing else. A family's wire structs
-//! and its programs stand in one file: `process` (fork, exit), `exec`, `network`, `privilege`, `cgroup`.
+//! and its programs stand in one file: `process` (fork, exit), `exec`, `exec_failed`, `network`, `privilege`, `cgroup`.
 #![no_std]
 #![cfg_attr(
     not(target_arch = "bpf"),
@@ -15,7 +15,10 @@
     expect(unsafe_code, reason = "every helper of the kernel is a call by address"),
     expect(unreachable_pub, reason = "a program is public to the kernel by its section"),
     allow(clippy::multiple_unsafe_ops_per_block, reason = "pointer arithmetic and its read are one step"),
-    allow(clippy::cast_possible_truncation, reason = "every bound is stated where it is used, for the verifier"),
+    allow(
+        clippy::cast_possible_truncation,
+        reason = "every bound is stated where it is used, for the verifier"
+    ),
     allow(clippy::inline_always, reason = "the verifier knows bounds within a function only"),
     allow(clippy::indexing_slicing, reason = "constant indexes into fixed arrays")
 )]
@@ -27,6 +30,7 @@ pub mod wire;
 
 pub mod cgroup;
 pub mod exec;
+pub mod exec_failed;
 pub mod network;
 pub mod privilege;
 pub mod process;

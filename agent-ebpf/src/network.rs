@@ -122,7 +122,8 @@ mod programs {
 
     /// Key: the thread that is in connect. Written by the cgroup hooks; removed when the socket enters
     /// SYN_SENT, at the call's exit, at the thread's next attempt and at its end. The agent sweeps what
-    /// stays. Where it is full, an immediate failure is counted as lost state.
+    /// stays. Where it is full, the attempt is counted as lost state: an upper bound, since one that goes on to a
+    /// handshake is told all the same.
     #[map]
     static ATTEMPTS: HashMap<u32, Attempt> = HashMap::with_max_entries(4096, 0);
 
@@ -137,9 +138,8 @@ mod programs {
     #[cgroup_sock_addr(connect4)]
     pub fn connect4(ctx: SockAddrContext) -> i32 {
         // SAFETY: the context of a connect4 hook.
-        let (protocol, address, port) = unsafe {
-            ((*ctx.sock_addr).protocol, (*ctx.sock_addr).user_ip4, (*ctx.sock_addr).user_port)
-        };
+        let (protocol, address, port) =
+            unsafe { ((*ctx.sock_addr).protocol, (*ctx.sock_addr).user_ip4, (*ctx.sock_addr).user_port) };
         if protocol == IPPROTO_TCP {
             attempted(mapped(address), port);
         }
@@ -231,6 +231,10 @@ mod programs {
 
     #[inline(always)]
     fn started(socket: Ptr) -> Option<()> {
+        // An MPTCP socket changes its state beside the TCP socket that it connects by; the latter is told.
+        if u32::from(socket.read::<u16>(offset!(sock_protocol))?) != IPPROTO_TCP {
+            return None;
+        }
         // Who made the attempt was looked at then, and need not be again.
         let attempted = ATTEMPTS.remove(kernel::current_tid()).is_ok();
         if !attempted && !scope::contains_current() {
@@ -273,7 +277,7 @@ mod programs {
         let pending = unsafe { *PENDING.get_ptr(socket.0)? };
         PENDING.remove(socket.0).ok()?;
         let now = kernel::now();
-        let tuple = tuple(socket)?;
+        let tuple = tuple(socket).unwrap_or(pending.tuple);
         let (outcome, error) = if new == TCP_ESTABLISHED {
             (Outcome::Established, 0)
         } else {

@@ -164,6 +164,8 @@ offsets! {
     required sock_num [2] = "sock.__sk_common.skc_num";
     required sock_v6_daddr [16] = "sock.__sk_common.skc_v6_daddr";
     required sock_v6_rcv_saddr [16] = "sock.__sk_common.skc_v6_rcv_saddr";
+    /// A bit field before 5.6, which is not supported.
+    required sock_protocol [2] = "sock.sk_protocol";
     required sock_err [4] = "sock.sk_err";
     required sock_err_soft [4] = "sock.sk_err_soft";
 }

@@ -106,6 +106,9 @@ mod programs {
 
     #[inline(always)]
     fn entered(ctx: &TracePointContext) -> Option<()> {
+        if !scope::contains_current() {
+            return Some(());
+        }
         let read = |at| {
             // SAFETY: the format of the syscall entry tracepoints.
             unsafe { ctx.read_at::<u64>(at) }.unwrap_or(0)
@@ -192,6 +195,8 @@ mod programs {
 
     #[inline(always)]
     fn groups(cred: Ptr) -> u32 {
-        cred.follow(offset!(cred_group_info)).and_then(|groups| groups.read(offset!(group_info_ngroups))).unwrap_or(0)
+        cred.follow(offset!(cred_group_info))
+            .and_then(|groups| groups.read(offset!(group_info_ngroups)))
+            .unwrap_or(0)
     }
 }

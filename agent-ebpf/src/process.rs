@@ -76,7 +76,8 @@ mod programs {
     use crate::{
         counters::{EXITS, count},
         emit,
-        exec::{self, innermost_pid},
+        exec::innermost_pid,
+        exec_failed,
         kernel::{self, Pointer as _, Ptr, argument, offset},
         network, privilege, scope, task,
         wire::{Header, Kind, Subject},
@@ -144,7 +145,7 @@ mod programs {
         // SAFETY: the tracepoint has at least one argument.
         let task = Ptr(unsafe { argument(ctx.as_ptr(), 0) });
         let tid = task.read::<u32>(offset!(task_pid))?;
-        let _not_there = exec::TRIED.remove(tid);
+        exec_failed::forget(tid);
         privilege::forget(tid);
         network::resolve_attempt(tid, 0);
 

@@ -83,7 +83,8 @@ pub(crate) fn ids(cred: impl Pointer) -> Option<Ids> {
 
 #[inline(always)]
 pub(crate) fn capabilities(cred: impl Pointer) -> Option<Capabilities> {
-    let [inheritable, permitted, effective, bounding, ambient] = cred.read_8(offset!(cred_cap_inheritable))?;
+    let [inheritable, permitted, effective, bounding, ambient] =
+        cred.read_8(offset!(cred_cap_inheritable))?;
     Some(Capabilities { inheritable, permitted, effective, bounding, ambient })
 }
 

@@ -11,7 +11,7 @@ use rustc_hash::FxHashSet;
 use tellwire_ebpf::wire::{Kind, Ring};
 use tokio::{
     net::TcpListener,
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::mpsc,
 };
 use tokio_util::sync::CancellationToken;
@@ -30,7 +30,7 @@ use crate::{
     logging,
     metrics::{Histograms, Metrics, Parts},
     outputs::{Fanout, Observer, Opened},
-    pipeline::{Outbox, Pipeline, Removed, State},
+    pipeline::{Outbox, Pipeline, Recorder, Removed, State},
     scope::Scope,
 };
 
@@ -76,16 +76,27 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
             support.release
         )));
     }
-    let parts = Assembly { config, options, host, support, kernel, opened, listener, wanted };
+    let recorder = args
+        .record
+        .as_deref()
+        .map(Recorder::create)
+        .transpose()
+        .context("--record")
+        .map_err(Failure::usage)?;
+    let parts = Assembly { config, options, host, support, kernel, opened, listener, wanted, recorder };
     let balanced = runtime.block_on(parts.run(args.duration)).map_err(Failure::bug)?;
     // A stalled stdout can keep a blocking thread forever; the process ends all the same.
     runtime.shutdown_background();
     if balanced {
         Ok(ExitCode::SUCCESS)
     } else {
-        Err(Failure::bug(anyhow::anyhow!("the ledger does not balance after a drain: please report the lines above")))
+        Err(Failure::bug(anyhow::anyhow!(
+            "the ledger does not balance after a drain: please report the lines above"
+        )))
     }
 }
+
+const _: () = assert!(Action::COUNT <= crate::outputs::ACTIONS, "raise ACTIONS");
 
 /// By action: whether it makes a line.
 fn wanted(config: &Config) -> [bool; Action::COUNT] {
@@ -134,12 +145,15 @@ struct Assembly {
     opened: Opened,
     listener: Option<TcpListener>,
     wanted: [bool; Action::COUNT],
+    recorder: Option<Recorder>,
 }
 
 impl Assembly {
     /// Puts the parts together, runs them, and drains; tells whether the books balance at the end.
     async fn run(self, duration: Option<Duration>) -> anyhow::Result<bool> {
-        let Self { config, options, host, support, mut kernel, opened, listener, wanted } = self;
+        let Self { config, options, host, support, mut kernel, opened, listener, wanted, recorder } = self;
+        // Heard from here on: a signal that comes before there is anything to stop is not lost either.
+        let signals = Signals::listen().context("listening for signals")?;
         let cancel = CancellationToken::new();
         let _kernel_log = (options.log_level != 0).then(|| kernel_log(&mut kernel, &cancel));
         let Sources { rings, books: kernel_books, pending, wake } = kernel.take_sources(&options)?;
@@ -196,24 +210,48 @@ impl Assembly {
             state: State::new(processes, containers, users, &identity, host.all_capabilities(), histograms)?,
             outbox: Outbox::new(fanout, encodings, wanted),
             books: Arc::clone(&books),
-            readiness,
+            readiness: Arc::clone(&readiness),
             removed,
             poll_interval: config.kernel.poll_interval.get(),
+            recorder,
         };
-        let running = tokio::spawn(pipeline.run(kernel, cancel.clone()));
-        wait(duration).await?;
-        cancel.cancel();
-        let outbox = running.await.context("the pipeline ended by a panic")?;
+        let mut running = tokio::spawn(pipeline.run(kernel, cancel.clone()));
+        let outbox = tokio::select! {
+            () = wait(signals, duration) => {
+                cancel.cancel();
+                running.await
+            }
+            ended = &mut running => ended,
+        };
+        if outbox.is_err() {
+            readiness.fail("the pipeline ended by a panic".into());
+        }
+        let outbox = outbox.context("the pipeline ended by a panic")?;
         outbox.into_fanout().close(CLOSE).await;
         summarise(&kernel_books, &books)
     }
 }
 
+/// The signals that mean something to the agent.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+}
+
 /// Returns when the agent is to stop.
-async fn wait(duration: Option<Duration>) -> std::io::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hangup = signal(SignalKind::hangup())?;
+async fn wait(signals: Signals, duration: Option<Duration>) {
+    let Signals { mut terminate, mut interrupt, mut hangup } = signals;
     let over = async {
         match duration {
             Some(duration) => tokio::time::sleep(duration).await,
@@ -223,9 +261,9 @@ async fn wait(duration: Option<Duration>) -> std::io::Result<()> {
     tokio::pin!(over);
     loop {
         tokio::select! {
-            _ = terminate.recv() => return Ok(()),
-            _ = interrupt.recv() => return Ok(()),
-            () = &mut over => return Ok(()),
+            _ = terminate.recv() => return,
+            _ = interrupt.recv() => return,
+            () = &mut over => return,
             _ = hangup.recv() => tracing::warn!("SIGHUP: reading the configuration again is not available yet"),
         }
     }
@@ -290,7 +328,8 @@ fn summarise(kernel: &KernelBooks, books: &Books) -> anyhow::Result<bool> {
     let ledgers = kernel.ledgers()?;
     let received = books.received();
     for ((kind, ledger), received) in Kind::ALL.iter().zip(&ledgers).zip(received) {
-        let tellwire_ebpf::counters::Ledger { seen, submitted, ring_full, filtered, throttled, state_lost } = *ledger;
+        let tellwire_ebpf::counters::Ledger { seen, submitted, ring_full, filtered, throttled, state_lost } =
+            *ledger;
         tracing::info!(
             action = kind.name(),
             seen,
@@ -300,7 +339,8 @@ fn summarise(kernel: &KernelBooks, books: &Books) -> anyhow::Result<bool> {
             throttled,
             state_lost,
             received,
-            decode_errors = books.decode_errors.get(*kind as usize).map_or(0, |counter| counter.load(Relaxed)),
+            decode_errors =
+                books.decode_errors.get(*kind as usize).map_or(0, |counter| counter.load(Relaxed)),
             "ledger"
         );
     }

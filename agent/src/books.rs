@@ -32,6 +32,8 @@ pub(crate) struct Books {
     pub(crate) encode_errors: [AtomicU64; Action::COUNT],
     /// Connects whose outcome never came.
     pub(crate) swept_connects: AtomicU64,
+    /// Of these, those of a process that is not known: they make no line.
+    pub(crate) swept_lost: AtomicU64,
     pub(crate) args_truncated: AtomicU64,
     pub(crate) path_truncated: AtomicU64,
     pub(crate) sequence_gaps: AtomicU64,
@@ -118,7 +120,10 @@ impl Audit {
 
     /// After the programs are detached and the rings are empty there is nothing on its way: equality, kind by kind.
     pub(crate) fn is_exact(ledgers: &[Ledger; Kind::COUNT], received: &[u64; Kind::COUNT]) -> bool {
-        ledgers.iter().zip(received).all(|(ledger, received)| outcomes(ledger) == ledger.seen && ledger.submitted == *received)
+        ledgers
+            .iter()
+            .zip(received)
+            .all(|(ledger, received)| outcomes(ledger) == ledger.seen && ledger.submitted == *received)
     }
 }
 
@@ -133,7 +138,8 @@ mod tests {
 
     use super::*;
 
-    const NONE: Ledger = Ledger { seen: 0, submitted: 0, ring_full: 0, filtered: 0, throttled: 0, state_lost: 0 };
+    const NONE: Ledger =
+        Ledger { seen: 0, submitted: 0, ring_full: 0, filtered: 0, throttled: 0, state_lost: 0 };
 
     fn audit(change: impl FnOnce(&mut Audit)) -> bool {
         let ledger = Ledger { seen: 10, submitted: 7, ring_full: 3, ..NONE };

@@ -121,6 +121,10 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "TIME", env = "TELLWIRE_DURATION", value_parser = parse_duration)]
     pub(crate) duration: Option<Duration>,
 
+    /// Write every record as it came from the rings to this file, for the replay tests
+    #[arg(long, value_name = "FILE", hide = true)]
+    pub(crate) record: Option<PathBuf>,
+
     /// How much the agent says about itself, on stderr [default: info]
     #[arg(long, value_name = "LEVEL", env = "TELLWIRE_LOG_LEVEL")]
     pub(crate) log_level: Option<LogLevel>,

@@ -42,8 +42,7 @@ pub(crate) struct Config {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub(crate) struct Agent {
-    /// How much makes a line. "default" is what an investigation needs, with successful connects
-    /// that repeat folded into one line; "full" is every event. Metrics are the same in both.
+    /// How much makes a line. Both names are accepted; for now every event makes one in both.
     pub(crate) profile: Profile,
     /// Only these event types make lines; an empty list means all of the profile. `tellwire events`
     /// lists them. Metrics count all types.
@@ -68,9 +67,11 @@ pub(crate) struct Kernel {
     pub(crate) ring_bytes: PowerOfTwo<4096, { 1 << 30 }>,
     /// What an exec record carries of the arguments, in bytes; the rest is cut, and the line says so.
     pub(crate) args_bytes: Size<0, 65536>,
-    /// Connects that can wait for their outcome at the same time. Those beyond are counted, and make no line.
+    /// Connects that can wait for their outcome at the same time. Those beyond are told at once, with
+    /// the outcome "unknown".
     pub(crate) pending_connects: Count<256, { 1 << 20 }>,
-    /// Cgroups with counters of their own; those beyond share one, so that sums stay exact.
+    /// Counters of all cgroups together: each cgroup takes one for each kind of event that it had.
+    /// What finds no room is counted without its cgroup, so that sums stay exact.
     pub(crate) cgroup_counters: Count<1024, { 1 << 22 }>,
     /// Process records that one cgroup turns into lines in a second, 0 for no limit. What is
     /// throttled is counted, and metrics stay exact.

@@ -58,7 +58,8 @@ impl HostRoot {
     /// Differs after every boot.
     pub(crate) fn boot_id(&self) -> Option<String> {
         // Inside a container /proc/sys is the host's as well.
-        self.line("/proc/sys/kernel/random/boot_id").or_else(|| line(Path::new("/proc/sys/kernel/random/boot_id")))
+        self.line("/proc/sys/kernel/random/boot_id")
+            .or_else(|| line(Path::new("/proc/sys/kernel/random/boot_id")))
     }
 
     /// What a process of this host can have at the most: the first process's bounding set.
@@ -79,7 +80,11 @@ impl HostRoot {
         let v1 = CONTROLLERS.into_iter().find_map(|controller| {
             let mount = self.join("/sys/fs/cgroup").join(controller);
             let hierarchy = hierarchy_of(&table, controller).filter(|id| *id != 0)?;
-            mount.join("cgroup.procs").exists().then(|| V1 { controller: controller.to_owned(), hierarchy, mount })
+            mount.join("cgroup.procs").exists().then(|| V1 {
+                controller: controller.to_owned(),
+                hierarchy,
+                mount,
+            })
         });
         Hierarchies { v2, v1 }
     }
@@ -152,10 +157,7 @@ mod tests {
 
     #[test]
     fn a_v1_host_falls_back_to_another_controller() {
-        let (_root, host) = host(
-            &[],
-            &[("/proc/cgroups", TABLE), ("/sys/fs/cgroup/cpu/cgroup.procs", "")],
-        );
+        let (_root, host) = host(&[], &[("/proc/cgroups", TABLE), ("/sys/fs/cgroup/cpu/cgroup.procs", "")]);
         assert_eq!(host.hierarchies().v1.unwrap().controller, "cpu");
     }
 }

@@ -5,6 +5,9 @@
 //! decode, enrich, choose, encode.
 
 mod outbox;
+mod recording;
+#[cfg(test)]
+mod replay;
 mod state;
 
 use std::{
@@ -13,7 +16,6 @@ use std::{
     time::Duration,
 };
 
-use tellwire_ebpf::wire::Ring;
 use tokio::{
     io::unix::AsyncFd,
     sync::mpsc,
@@ -21,15 +23,11 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use self::{outbox::Outbox, state::State};
+pub(crate) use self::{outbox::Outbox, recording::Recorder, state::State};
 use crate::{
     books::Books,
     http::Readiness,
-    kernel::{
-        Kernel, Wake,
-        pending::PendingConnects,
-        ring::{Reader, Rings},
-    },
+    kernel::{Kernel, Wake, pending::PendingConnects, ring::Rings},
     lines::clock::boot_now,
 };
 
@@ -54,6 +52,8 @@ pub(crate) struct Pipeline {
     pub(crate) removed: mpsc::Sender<Removed>,
     /// How often the rings are read under traffic.
     pub(crate) poll_interval: Duration,
+    /// Where the records go as they come, for the replay tests.
+    pub(crate) recorder: Option<Recorder>,
 }
 
 impl Pipeline {
@@ -72,7 +72,8 @@ impl Pipeline {
             }
             self.readiness.beat();
             let taken = self.cycle();
-            pause = if taken > 0 { self.poll_interval } else { (pause * 2).min(IDLE.max(self.poll_interval)) };
+            pause =
+                if taken > 0 { self.poll_interval } else { (pause * 2).min(IDLE.max(self.poll_interval)) };
             if Instant::now() >= housekeeping {
                 housekeeping = Instant::now() + HOUSEKEEPING;
                 self.keep_house();
@@ -87,13 +88,22 @@ impl Pipeline {
         self.sweep(None);
         self.publish();
         self.outbox.flush();
+        if let Some(Err(error)) = self.recorder.map(Recorder::finish) {
+            tracing::error!(%error, "recording not finished");
+        }
         self.outbox
     }
 
     fn cycle(&mut self) -> usize {
-        let Self { rings, state, outbox, books, removed, .. } = self;
+        let Self { rings, state, outbox, books, removed, recorder, .. } = self;
         state.users.set_time(std::time::Instant::now());
-        let taken = rings.cycle(|ring, bytes| state.record(ring, bytes, outbox, books, removed));
+        let taken = rings.cycle(|ring, bytes| {
+            if let Some(Err(error)) = recorder.as_mut().map(|recorder| recorder.put(ring, bytes)) {
+                tracing::error!(%error, "record not written to the recording, which ends here");
+                *recorder = None;
+            }
+            state.record(ring, bytes, outbox, books, removed);
+        });
         outbox.flush();
         taken
     }
@@ -135,21 +145,16 @@ struct Wakers(Vec<AsyncFd<OwnedFd>>);
 
 impl Wakers {
     fn new(rings: &Rings) -> Self {
-        let watch = |ring: &Reader| ring.as_fd().try_clone_to_owned().and_then(watch);
-        let rings = [&rings.urgent, &rings.process, &rings.network];
-        Self(
-            rings
-                .into_iter()
-                .zip(Ring::ALL)
-                .filter_map(|(ring, name)| match watch(ring) {
-                    Ok(waker) => Some(waker),
-                    Err(error) => {
-                        tracing::warn!(ring = name.name(), %error, "no early wake-up");
-                        None
-                    }
-                })
-                .collect(),
-        )
+        let watched = rings.readers().into_iter().filter_map(|(ring, reader)| {
+            match reader.as_fd().try_clone_to_owned().and_then(watch) {
+                Ok(waker) => Some(waker),
+                Err(error) => {
+                    tracing::warn!(ring = ring.name(), %error, "no early wake-up");
+                    None
+                }
+            }
+        });
+        Self(watched.collect())
     }
 
     /// Returns when any ring asks for its reader; never without rings.

@@ -32,7 +32,8 @@ impl Scope {
             .map(|mount| (mount.as_path(), CgroupKey::V2))
             .chain(hierarchies.v1.iter().map(|v1| (v1.mount.as_path(), CgroupKey::V1)))
             .collect();
-        let known = mounts.iter().map(|(mount, _)| mount.display().to_string()).collect::<Vec<_>>().join(" or ");
+        let known =
+            mounts.iter().map(|(mount, _)| mount.display().to_string()).collect::<Vec<_>>().join(" or ");
         let mut directories = Vec::new();
         for path in paths {
             let shown = path.display().to_string();

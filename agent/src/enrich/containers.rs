@@ -89,12 +89,11 @@ impl Containers {
     /// Runtimes use either hierarchy or both, and a free-text name counts only for a process whose
     /// namespaces are its own.
     pub(crate) fn of(&self, v2: u64, v1: u64, isolated: bool) -> Option<Arc<ContainerPath>> {
-        let find = |hierarchy, id| self.cgroups.get(&(hierarchy, id)).and_then(|cgroup| cgroup.container.as_ref());
+        let find =
+            |hierarchy, id| self.cgroups.get(&(hierarchy, id)).and_then(|cgroup| cgroup.container.as_ref());
         let (v2, v1) = (find(CgroupKey::V2, v2), find(CgroupKey::V1, v1));
         let known = [v2, v1].into_iter().flatten().find(|container| container.certainty == Certainty::Known);
-        known
-            .or_else(|| v2.or(v1).filter(|_| isolated))
-            .map(Arc::clone)
+        known.or_else(|| v2.or(v1).filter(|_| isolated)).map(Arc::clone)
     }
 
     pub(crate) fn len(&self) -> usize {

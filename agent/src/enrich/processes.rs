@@ -94,7 +94,12 @@ impl Processes {
     }
 
     /// Sees to it that a record's subject is in the table, with its container as of now; `None` where the table is full.
-    pub(crate) fn meet(&mut self, subject: &Subject, time: u64, containers: &Containers) -> Option<&mut Process> {
+    pub(crate) fn meet(
+        &mut self,
+        subject: &Subject,
+        time: u64,
+        containers: &Containers,
+    ) -> Option<&mut Process> {
         let key = subject.key();
         if self.get(key).is_none() {
             self.adopt(subject, time, containers)?;
@@ -124,7 +129,7 @@ impl Processes {
             .get(child.parent_key())
             .map(|parent| (parent.executable.clone(), parent.container.clone(), parent.cgroups));
         let key = child.key();
-        // A later record of the child can have come first, by the urgent ring: the ids that it showed stay.
+        // A later record of the child can have come first: the ids that it showed stay.
         let process =
             if self.get(key).is_some() { self.get_mut(key) } else { self.adopt(child, time, containers) };
         let Some(process) = process else { return };
@@ -370,7 +375,8 @@ mod tests {
         for (tgid, parent) in [(1, 0), (2, 1), (3, 2), (4, 3)] {
             fork(&mut table, &subject(tgid, tgid.into(), (parent, parent.into())));
         }
-        let ancestors: Vec<u32> = table.ancestors(ProcessKey { tgid: 3, start: 3 }).map(|(key, _)| key.tgid).collect();
+        let ancestors: Vec<u32> =
+            table.ancestors(ProcessKey { tgid: 3, start: 3 }).map(|(key, _)| key.tgid).collect();
         assert_eq!(ancestors, [2, 1]);
     }
 

@@ -31,7 +31,11 @@ pub(crate) struct Users {
 impl Users {
     /// `etc` is the host's /etc directory; in a pod it is mounted elsewhere, say at /host/etc.
     pub(crate) fn new(etc: &Path) -> Self {
-        Self { passwd: Names::new(etc.join("passwd")), group: Names::new(etc.join("group")), now: Instant::now() }
+        Self {
+            passwd: Names::new(etc.join("passwd")),
+            group: Names::new(etc.join("group")),
+            now: Instant::now(),
+        }
     }
 
     /// Sets the time that the names are asked for at.

@@ -50,7 +50,8 @@ impl Who {
         };
         Self {
             subject: *subject,
-            entity_id: process.map_or_else(|| processes.entity_id(subject.key()), |process| process.entity_id),
+            entity_id: process
+                .map_or_else(|| processes.entity_id(subject.key()), |process| process.entity_id),
             name: process.map_or_else(|| comm(subject), |process| Arc::clone(&process.name)),
             executable: process.and_then(|process| process.executable.clone()),
             vpid: process.and_then(|process| process.vpid).filter(|vpid| *vpid != subject.tgid),

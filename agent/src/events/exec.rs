@@ -1,6 +1,6 @@
 //! Execution: the strings of an exec record.
 
-use tellwire_ebpf::exec as wire;
+use tellwire_ebpf::{exec as wire, exec_failed};
 
 use super::{DecodeError, Tail, paths::Names};
 
@@ -63,7 +63,7 @@ pub(crate) struct ExecFailed<'a> {
 }
 
 impl<'a> ExecFailed<'a> {
-    pub(super) fn new(wire: wire::ExecFailed, tail: Tail<'a>) -> Result<Self, DecodeError> {
+    pub(super) fn new(wire: exec_failed::ExecFailed, tail: Tail<'a>) -> Result<Self, DecodeError> {
         Ok(Self { error: wire.error, path: tail.get(wire.path)? })
     }
 }

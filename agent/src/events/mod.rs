@@ -9,7 +9,7 @@ pub(crate) mod text;
 
 use tellwire_ebpf::{
     cgroup::Cgroup,
-    exec as wire_exec,
+    exec as wire_exec, exec_failed as wire_failed,
     network::Connect,
     privilege::{Call, Credentials},
     process::{Exit, Fork},
@@ -59,7 +59,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<(Header, Event<'_>), DecodeError> {
     let event = match kind {
         Kind::Fork => Event::Fork(body(rest)?),
         Kind::Exec => Event::Exec(Exec::new(body::<wire_exec::Exec>(rest)?, tail)?),
-        Kind::ExecFailed => Event::ExecFailed(ExecFailed::new(body::<wire_exec::ExecFailed>(rest)?, tail)?),
+        Kind::ExecFailed => Event::ExecFailed(ExecFailed::new(body::<wire_failed::ExecFailed>(rest)?, tail)?),
         Kind::Exit => Event::Exit(body(rest)?),
         Kind::Connect => Event::Connect(body(rest)?),
         Kind::Credentials => {

@@ -46,7 +46,9 @@ impl KernelBooks {
 
     /// The ledger of each kind, summed over CPUs, by the kind's number.
     pub(crate) fn ledgers(&self) -> Result<[Ledger; Kind::COUNT], MapError> {
-        let mut ledgers = [Ledger { seen: 0, submitted: 0, ring_full: 0, filtered: 0, throttled: 0, state_lost: 0 }; Kind::COUNT];
+        let mut ledgers =
+            [Ledger { seen: 0, submitted: 0, ring_full: 0, filtered: 0, throttled: 0, state_lost: 0 };
+                Kind::COUNT];
         for (index, ledger) in (0_u32..).zip(&mut ledgers) {
             for words in self.ledger.get(&index, 0)?.iter() {
                 let cpu = Ledger::read_from_bytes(words.as_bytes()).unwrap_or(*ledger);
@@ -84,7 +86,10 @@ impl KernelBooks {
     /// Takes the counters of cgroups that are gone out of the map, keeping their sums.
     ///
     /// Gives back those that still have counters there: hierarchy and id.
-    pub(crate) fn sweep(&self, is_gone: impl Fn(&CountKey) -> bool) -> Result<FxHashSet<(u64, u64)>, MapError> {
+    pub(crate) fn sweep(
+        &self,
+        is_gone: impl Fn(&CountKey) -> bool,
+    ) -> Result<FxHashSet<(u64, u64)>, MapError> {
         let mut counts = self.counts.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let Counts { live, harvested, still } = &mut *counts;
         let mut candidates = FxHashMap::default();

@@ -153,7 +153,10 @@ impl Kernel {
             }
         }
         kernel.seeds = seed::read(&mut kernel.ebpf).unwrap_or_else(|error| {
-            tracing::warn!(error = format!("{error:#}"), "no task iterator: processes that run already are known from /proc only");
+            tracing::warn!(
+                error = format!("{error:#}"),
+                "no task iterator: processes that run already are known from /proc only"
+            );
             Vec::new()
         });
         Ok(kernel)
@@ -186,11 +189,14 @@ impl Kernel {
                     let program: &mut TracePoint = program.try_into()?;
                     program.load()?;
                     for name in names {
-                        program.attach("syscalls", name).with_context(|| format!("tracepoint syscalls:{name}"))?;
+                        program
+                            .attach("syscalls", name)
+                            .with_context(|| format!("tracepoint syscalls:{name}"))?;
                     }
                 }
                 Hook::CgroupRoot => {
-                    let root = support.hierarchies.v2.as_deref().context("no cgroup v2 hierarchy is mounted")?;
+                    let root =
+                        support.hierarchies.v2.as_deref().context("no cgroup v2 hierarchy is mounted")?;
                     attach_to_cgroup(program, root)?;
                 }
             }
@@ -206,7 +212,8 @@ impl Kernel {
             reader("RING_PROCESS", Ring::Process)?,
             reader("RING_NETWORK", Ring::Network)?,
         );
-        let books = KernelBooks::new(self.take("LEDGER")?, self.take("COUNTS")?, self.take("COUNTS_OVERFLOW")?)?;
+        let books =
+            KernelBooks::new(self.take("LEDGER")?, self.take("COUNTS")?, self.take("COUNTS_OVERFLOW")?)?;
         let pending = PendingConnects::new(self.take("PENDING")?, self.take("ATTEMPTS")?)?;
         let wake = Wake(Array::try_from(Map::Array(self.take("WAKE_ARMED")?))?);
         Ok(Sources { rings, books, pending, wake })
@@ -214,7 +221,10 @@ impl Kernel {
 
     /// The programs of each attached probe, for their statistics.
     pub(crate) fn program_handles(&self) -> Vec<(&'static str, OwnedFd)> {
-        let programs = self.probes.iter().flat_map(|attached| attached.probe.points.iter().map(|point| (attached.probe.name, point)));
+        let programs = self
+            .probes
+            .iter()
+            .flat_map(|attached| attached.probe.points.iter().map(|point| (attached.probe.name, point)));
         programs
             .filter_map(|(probe, point)| {
                 let program = self.ebpf.program(point.program)?;
@@ -235,7 +245,9 @@ impl Kernel {
     }
 
     /// Hands the programs' diagnostics to `log`, if any are asked for.
-    pub(crate) fn kernel_log(&mut self) -> Result<aya_log::EbpfLogger<&'static dyn log::Log>, aya_log::Error> {
+    pub(crate) fn kernel_log(
+        &mut self,
+    ) -> Result<aya_log::EbpfLogger<&'static dyn log::Log>, aya_log::Error> {
         aya_log::EbpfLogger::init(&mut self.ebpf)
     }
 
@@ -268,7 +280,9 @@ fn brief(error: &anyhow::Error) -> String {
     let mut lines = text.lines().filter(|line| !line.trim().is_empty());
     let first = lines.next().unwrap_or_default();
     let first = first.split("Verifier output").next().unwrap_or(first).trim_end();
-    let is_verdict = |line: &&str| !line.starts_with(|c: char| c.is_ascii_digit() || c == ';') && !line.starts_with("processed");
+    let is_verdict = |line: &&str| {
+        !line.starts_with(|c: char| c.is_ascii_digit() || c == ';') && !line.starts_with("processed")
+    };
     match lines.filter(is_verdict).next_back() {
         Some(verdict) => format!("{first} {}", verdict.trim()),
         None => first.to_owned(),

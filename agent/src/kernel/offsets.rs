@@ -12,7 +12,9 @@ pub(crate) enum OffsetError {
     #[error("this kernel has none of {0}: please report it with the output of `uname -r`")]
     Missing(String),
     /// A field has another size than the programs read.
-    #[error("{path} is {found} bytes in this kernel, not {expected}: please report it with the output of `uname -r`")]
+    #[error(
+        "{path} is {found} bytes in this kernel, not {expected}: please report it with the output of `uname -r`"
+    )]
     Size { path: &'static str, found: u32, expected: u32 },
     /// Fields that are read in one go do not follow one another.
     #[error("{0} do not follow one another in this kernel: please report it with the output of `uname -r`")]
@@ -82,10 +84,7 @@ mod tests {
 
     #[test]
     fn a_missing_field_is_named() {
-        let empty = Btf::parse(
-            [&[0x9f, 0xeb, 1, 0, 24, 0, 0, 0][..], &[0; 16], &[0; 4]].concat(),
-        )
-        .unwrap();
+        let empty = Btf::parse([&[0x9f, 0xeb, 1, 0, 24, 0, 0, 0][..], &[0; 16], &[0; 4]].concat()).unwrap();
         let error = resolve(&empty).unwrap_err();
         assert!(error.to_string().contains("task_struct.tgid"), "{error}");
     }

@@ -26,10 +26,7 @@ pub(crate) enum Swept {
     /// A handshake without an outcome.
     Handshake(Pending),
     /// A call that failed where its end is not traced (io_uring).
-    Attempt {
-        tid: u32,
-        attempt: Attempt,
-    },
+    Attempt { tid: u32, attempt: Attempt },
 }
 
 impl PendingConnects {

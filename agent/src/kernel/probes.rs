@@ -33,7 +33,8 @@ pub(crate) enum Hook {
     CgroupRoot,
 }
 
-const SYSCALL_TAX: &str = "adds some 40 ns to every system call of the machine; not seen from 32-bit programs";
+const SYSCALL_TAX: &str =
+    "adds some 40 ns to every system call of the machine; not seen from 32-bit programs";
 
 /// All rows, in the order of attaching: cgroups before what happens in them, ends before beginnings.
 pub(crate) const PROBES: &[Probe] = &[
@@ -147,7 +148,8 @@ mod tests {
 
     #[test]
     fn a_program_stands_in_one_row() {
-        let mut programs: Vec<_> = PROBES.iter().flat_map(|probe| probe.points).map(|point| point.program).collect();
+        let mut programs: Vec<_> =
+            PROBES.iter().flat_map(|probe| probe.points).map(|point| point.program).collect();
         let all = programs.len();
         programs.sort_unstable();
         programs.dedup();

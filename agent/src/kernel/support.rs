@@ -22,8 +22,10 @@ pub(crate) enum SupportError {
 
 /// Why the agent may not.
 #[derive(Debug, Error, PartialEq, Eq)]
-#[error("missing {0}: run as root (`sudo tellwire run`), or give the program the capabilities CAP_BPF, \
-         CAP_PERFMON, CAP_NET_ADMIN, CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH")]
+#[error(
+    "missing {0}: run as root (`sudo tellwire run`), or give the program the capabilities CAP_BPF, \
+         CAP_PERFMON, CAP_NET_ADMIN, CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH"
+)]
 pub(crate) struct MissingCapability(pub(crate) &'static str);
 
 #[derive(Debug)]

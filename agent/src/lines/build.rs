@@ -70,8 +70,10 @@ impl<'a> Frame<'a> {
                 id: &container.id,
                 runtime: container.runtime.map(crate::enrich::cgroup_path::Runtime::as_str),
             }),
-            k8s: who.container.as_deref().and_then(|container| container.pod.as_ref()).map(|pod| Kubernetes {
-                pod: Pod { uid: &pod.uid, qos: pod.qos.map(crate::enrich::cgroup_path::Qos::as_str) },
+            k8s: who.container.as_deref().and_then(|container| container.pod.as_ref()).map(|pod| {
+                Kubernetes {
+                    pod: Pod { uid: &pod.uid, qos: pod.qos.map(crate::enrich::cgroup_path::Qos::as_str) },
+                }
             }),
             network: None,
             source: None,
@@ -95,7 +97,8 @@ impl<'a> Frame<'a> {
             entity_id: who.entity_id.as_str(),
             name: &who.name,
             executable: who.executable.as_deref(),
-            thread: (subject.tid != subject.tgid).then_some(Thread { id: Some(subject.tid), capabilities: None }),
+            thread: (subject.tid != subject.tgid)
+                .then_some(Thread { id: Some(subject.tid), capabilities: None }),
             parent: Some(Parent {
                 pid: who.parent.pid,
                 entity_id: who.parent.entity_id.as_str(),
@@ -140,7 +143,8 @@ pub(crate) fn exec<'a>(
     process.group = Some(group(egid, users));
     process.real_group = Some(group(gid, users));
     process.saved_group = Some(group(sgid, users));
-    let capabilities = capabilities(facts.capabilities.effective, facts.capabilities.permitted, all_capabilities);
+    let capabilities =
+        capabilities(facts.capabilities.effective, facts.capabilities.permitted, all_capabilities);
     process.thread = capabilities.map(|capabilities| Thread { id: None, capabilities: Some(capabilities) });
     line.tellwire.exec = Some(Box::new(exec_facts(exec, texts, ancestors)));
     line
@@ -167,9 +171,7 @@ fn exec_facts<'a>(exec: &'a Exec<'a>, texts: &'a ExecTexts, ancestors: Vec<Ances
         device: Some(format!("{}:{}", facts.device >> 20, facts.device & 0xf_ffff)),
         unlinked: (facts.links == 0)
             .then(|| if texts.executable.starts_with("memfd:") { "memfd" } else { "deleted" }),
-        not_in_image: exec
-            .has(wire::Exec::FLAG_LAYER_KNOWN)
-            .then(|| exec.has(wire::Exec::FLAG_UPPER_LAYER)),
+        not_in_image: exec.has(wire::Exec::FLAG_LAYER_KNOWN).then(|| exec.has(wire::Exec::FLAG_UPPER_LAYER)),
         set_id,
         secure: exec.has(wire::Exec::FLAG_SECURE).then_some(true),
         owner: Some(Owner { uid: Id(facts.owner_uid), gid: Id(facts.owner_gid) }),
@@ -258,8 +260,10 @@ pub(crate) fn credentials<'a>(
     let mut new = ids(frame.who.subject.ids);
     match call {
         privilege::Call::Capset => {
-            old.capabilities = Some(sets(record.old_capabilities.effective, record.old_capabilities.permitted));
-            new.capabilities = Some(sets(record.new_capabilities.effective, record.new_capabilities.permitted));
+            old.capabilities =
+                Some(sets(record.old_capabilities.effective, record.old_capabilities.permitted));
+            new.capabilities =
+                Some(sets(record.new_capabilities.effective, record.new_capabilities.permitted));
         }
         privilege::Call::Setgroups => {
             old.groups = Some(record.old_groups);
@@ -297,9 +301,14 @@ fn asked(call: privilege::Call, record: &privilege::Credentials) -> Vec<String> 
         Call::Setresuid | Call::Setresgid => 3,
         Call::Setgroups | Call::Capset => 0,
     };
-    #[expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "ids are the register's low half")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_possible_wrap,
+        reason = "ids are the register's low half"
+    )]
     let id = |argument: &u64| (*argument as u32 as i32).to_string();
-    let unsigned = |text: String, argument: &u64| if text == "-1" { text } else { (argument & 0xffff_ffff).to_string() };
+    let unsigned =
+        |text: String, argument: &u64| if text == "-1" { text } else { (argument & 0xffff_ffff).to_string() };
     record.arguments.iter().take(count).map(|argument| unsigned(id(argument), argument)).collect()
 }
 
@@ -325,7 +334,8 @@ fn sets(effective: u64, permitted: u64) -> Capabilities {
 
 /// The names, where they say more than all or none.
 fn capabilities(effective: u64, permitted: u64, all: u64) -> Option<Capabilities> {
-    (names::is_partial(effective, all) || names::is_partial(permitted, all)).then(|| sets(effective, permitted))
+    (names::is_partial(effective, all) || names::is_partial(permitted, all))
+        .then(|| sets(effective, permitted))
 }
 
 fn user(id: u32, users: &mut Users) -> User {

@@ -17,7 +17,8 @@ const RESET: &str = "\x1b[0m";
 /// Appends the line. Nothing that a process says of itself reaches the terminal as a control character.
 pub(crate) fn write(line: &Line<'_>, to: &mut BytesMut) {
     let time = line.timestamp.get(11..23).unwrap_or(line.timestamp);
-    let container = line.container.as_ref().map_or("host", |container| container.id.get(..12).unwrap_or(container.id));
+    let container =
+        line.container.as_ref().map_or("host", |container| container.id.get(..12).unwrap_or(container.id));
     let user = line.user.as_ref().map_or_else(String::new, |user| match &user.name {
         Some(name) => name.to_string(),
         None => user.id.0.to_string(),
@@ -74,7 +75,11 @@ fn what(line: &Line<'_>, to: &mut impl std::io::Write) -> std::io::Result<()> {
             (None, None) => {}
         }
     } else if let Some(credentials) = &line.tellwire.credentials {
-        write!(to, "{}:{} -> {}:{}", credentials.old.euid.0, credentials.old.egid.0, credentials.new.euid.0, credentials.new.egid.0)?;
+        write!(
+            to,
+            "{}:{} -> {}:{}",
+            credentials.old.euid.0, credentials.old.egid.0, credentials.new.euid.0, credentials.new.egid.0
+        )?;
     }
     if let Some(error) = &line.error {
         write!(to, " {RED}{}{RESET}", error.code)?;

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use schemars::generate::SchemaSettings;
+
 use crate::{events::action::Action, lines::Line};
 
 /// Every action with its meaning, one a line.
@@ -16,6 +18,8 @@ pub(crate) fn actions() -> String {
 
 /// The JSON Schema of a line, generated from the structs.
 pub(crate) fn json_schema() -> String {
-    let schema = schemars::schema_for!(Line<'_>);
+    // What is skipped when it is empty is not required: the contract of writing, not of reading.
+    let schema =
+        SchemaSettings::default().for_serialize().into_generator().into_root_schema_for::<Line<'_>>();
     serde_json::to_string_pretty(&schema).unwrap_or_default() + "\n"
 }

@@ -37,17 +37,27 @@ impl Parts {
                 records.push(([("action", action), ("outcome", outcome)], value));
             }
             let decode = self.books.decode_errors.get(index).map_or(0, |counter| counter.load(Relaxed));
-            for (stage, value) in [("ring", ring_full), ("state", state_lost), ("decode", decode)] {
+            let swept = if action == Kind::Connect.name() { self.books.swept_lost.load(Relaxed) } else { 0 };
+            for (stage, value) in [("ring", ring_full), ("state", state_lost + swept), ("decode", decode)] {
                 lost.push(([("stage", stage), ("action", action)], value));
             }
         }
         for action in Action::ALL {
             let index = *action as usize;
-            let dropped = |counters: &[AtomicU64]| counters.get(index).map_or(0, |counter| counter.load(Relaxed));
+            let dropped =
+                |counters: &[AtomicU64]| counters.get(index).map_or(0, |counter| counter.load(Relaxed));
             let outputs: u64 = self.outputs.iter().map(|(_, stats)| dropped(&stats.dropped_by_action)).sum();
-            lost.push(([("stage", "output"), ("action", action.name())], outputs + dropped(&self.books.encode_errors)));
+            lost.push((
+                [("stage", "output"), ("action", action.name())],
+                outputs + dropped(&self.books.encode_errors),
+            ));
         }
-        counter(sink, "tellwire_kernel_seen_total", "Events that the kernel programs saw, by record kind.", &seen)?;
+        counter(
+            sink,
+            "tellwire_kernel_seen_total",
+            "Events that the kernel programs saw, by record kind.",
+            &seen,
+        )?;
         counter(
             sink,
             "tellwire_kernel_records_total",
@@ -65,9 +75,16 @@ impl Parts {
             "Whether every record is accounted for, up to what is on its way: 1 yes, 0 no.",
             &[(&[], f64::from(u8::from(audit.is_balanced())))],
         )?;
-        let received: Vec<_> =
-            kinds().zip(self.books.received()).map(|((_, action), value)| ([("action", action)], value)).collect();
-        counter(sink, "tellwire_records_received_total", "Records taken from the rings, by kind.", &received)?;
+        let received: Vec<_> = kinds()
+            .zip(self.books.received())
+            .map(|((_, action), value)| ([("action", action)], value))
+            .collect();
+        counter(
+            sink,
+            "tellwire_records_received_total",
+            "Records taken from the rings, by kind.",
+            &received,
+        )?;
         sink.counter(
             "tellwire_sequence_gaps_total",
             "Numbered records that never came, by the sequence numbers of each CPU and ring.",
@@ -84,7 +101,10 @@ impl Parts {
         sink.counter(
             "tellwire_truncations_total",
             "Records in which a field was cut, by field.",
-            &[(&[("field", "args")], load(&books.args_truncated)), (&[("field", "path")], load(&books.path_truncated))],
+            &[
+                (&[("field", "args")], load(&books.args_truncated)),
+                (&[("field", "path")], load(&books.path_truncated)),
+            ],
         )?;
         sink.counter(
             "tellwire_enrichments_total",
@@ -113,10 +133,13 @@ impl Parts {
             "processes" => load(&books.processes),
             _ => load(&books.cgroups),
         };
-        let maps: Vec<_> = self.capacities.iter().map(|(map, capacity)| ([("map", *map)], *capacity)).collect();
-        let used: Vec<_> = maps.iter().map(|(labels, _)| (labels.as_slice(), float(entries(labels[0].1)))).collect();
+        let maps: Vec<_> =
+            self.capacities.iter().map(|(map, capacity)| ([("map", *map)], *capacity)).collect();
+        let used: Vec<_> =
+            maps.iter().map(|(labels, _)| (labels.as_slice(), float(entries(labels[0].1)))).collect();
         sink.gauge("tellwire_map_entries", "Entries in use.", &used)?;
-        let capacity: Vec<_> = maps.iter().map(|(labels, capacity)| (labels.as_slice(), float(*capacity))).collect();
+        let capacity: Vec<_> =
+            maps.iter().map(|(labels, capacity)| (labels.as_slice(), float(*capacity))).collect();
         sink.gauge("tellwire_map_capacity", "Entries that there is room for.", &capacity)?;
         sink.info(
             "tellwire_build_info",
@@ -150,8 +173,13 @@ impl Parts {
         let bytes = outputs(|stats| stats.bytes.load(Relaxed));
         counter(sink, "tellwire_output_bytes_total", "Bytes of the lines written, by output.", &bytes)?;
         let failed = outputs(|stats| u64::from(stats.failed.load(Relaxed)));
-        let failed: Vec<_> = failed.iter().map(|(labels, value)| (labels.as_slice(), float(*value))).collect();
-        sink.gauge("tellwire_output_failed", "Whether the output cannot write at the moment: 1 yes, 0 no.", &failed)
+        let failed: Vec<_> =
+            failed.iter().map(|(labels, value)| (labels.as_slice(), float(*value))).collect();
+        sink.gauge(
+            "tellwire_output_failed",
+            "Whether the output cannot write at the moment: 1 yes, 0 no.",
+            &failed,
+        )
     }
 
     fn probes(&self, sink: &mut Sink<'_>) -> Result<(), Error> {
@@ -167,7 +195,10 @@ impl Parts {
             stats.iter().filter(|(name, _)| *name == probe).map(|(_, stats)| value(stats)).sum()
         };
         let by_probe = |value: fn(&crate::kernel::program_info::ProgramStats) -> u64| -> Vec<_> {
-            self.probes.iter().map(|probe| ([("probe", probe.probe.name)], sum(probe.probe.name, value))).collect()
+            self.probes
+                .iter()
+                .map(|probe| ([("probe", probe.probe.name)], sum(probe.probe.name, value)))
+                .collect()
         };
         // Where the kernel cannot say, there is no sample: zero would be a claim.
         if stats.iter().any(|(_, stats)| stats.misses.is_some()) {
@@ -200,14 +231,18 @@ impl Parts {
     }
 
     fn rings(&self, sink: &mut Sink<'_>) -> Result<(), Error> {
-        let rings: Vec<_> = self.rings.iter().map(|(ring, bytes, usage)| ([("ring", ring.name())], *bytes, usage.used())).collect();
-        let sizes: Vec<_> = rings.iter().map(|(labels, bytes, _)| (labels.as_slice(), float(*bytes))).collect();
+        let rings: Vec<_> = self
+            .rings
+            .iter()
+            .map(|(ring, bytes, usage)| ([("ring", ring.name())], *bytes, usage.used()))
+            .collect();
+        let sizes: Vec<_> =
+            rings.iter().map(|(labels, bytes, _)| (labels.as_slice(), float(*bytes))).collect();
         sink.gauge("tellwire_ring_bytes", "Size of the ring.", &sizes)?;
         let used: Vec<_> = rings.iter().map(|(labels, _, used)| (labels.as_slice(), float(*used))).collect();
         sink.gauge("tellwire_ring_used_bytes", "Bytes in the ring that are not read yet.", &used)?;
         let labels: Vec<_> = Ring::ALL.iter().map(|ring| [("ring", ring.name())]).collect();
-        let delivery: Vec<_> =
-            labels.iter().map(<[_; 1]>::as_slice).zip(&self.histograms.delivery).collect();
+        let delivery: Vec<_> = labels.iter().map(<[_; 1]>::as_slice).zip(&self.histograms.delivery).collect();
         sink.histogram(
             "tellwire_event_delivery_seconds",
             "Time from the kernel's event to the end of its write to the first output.",
@@ -222,6 +257,7 @@ fn counter<const N: usize>(
     help: &str,
     samples: &[([(&'static str, &str); N], u64)],
 ) -> Result<(), Error> {
-    let samples: Vec<(Labels<'_>, u64)> = samples.iter().map(|(labels, value)| (labels.as_slice(), *value)).collect();
+    let samples: Vec<(Labels<'_>, u64)> =
+        samples.iter().map(|(labels, value)| (labels.as_slice(), *value)).collect();
     sink.counter(name, help, &samples)
 }

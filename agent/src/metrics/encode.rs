@@ -15,7 +15,12 @@ pub(super) struct Sink<'a>(pub(super) DescriptorEncoder<'a>);
 
 impl Sink<'_> {
     /// A counter, without its `_total`: the format adds it.
-    pub(super) fn counter(&mut self, name: &str, help: &str, samples: &[(Labels<'_>, u64)]) -> Result<(), Error> {
+    pub(super) fn counter(
+        &mut self,
+        name: &str,
+        help: &str,
+        samples: &[(Labels<'_>, u64)],
+    ) -> Result<(), Error> {
         let name = name.strip_suffix("_total").unwrap_or(name);
         let mut family = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
         for (labels, value) in samples {
@@ -29,7 +34,12 @@ impl Sink<'_> {
     }
 
     /// A counter of a fraction of something, such as seconds.
-    pub(super) fn counter_f64(&mut self, name: &str, help: &str, samples: &[(Labels<'_>, f64)]) -> Result<(), Error> {
+    pub(super) fn counter_f64(
+        &mut self,
+        name: &str,
+        help: &str,
+        samples: &[(Labels<'_>, f64)],
+    ) -> Result<(), Error> {
         let name = name.strip_suffix("_total").unwrap_or(name);
         let mut family = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
         for (labels, value) in samples {
@@ -42,7 +52,12 @@ impl Sink<'_> {
         Ok(())
     }
 
-    pub(super) fn gauge(&mut self, name: &str, help: &str, samples: &[(Labels<'_>, f64)]) -> Result<(), Error> {
+    pub(super) fn gauge(
+        &mut self,
+        name: &str,
+        help: &str,
+        samples: &[(Labels<'_>, f64)],
+    ) -> Result<(), Error> {
         let mut family = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
         for (labels, value) in samples {
             if labels.is_empty() {

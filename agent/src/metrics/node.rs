@@ -50,7 +50,8 @@ impl Parts {
         let events: Vec<_> = Action::ALL
             .iter()
             .map(|action| {
-                let derived = self.books.derived.get(*action as usize).map_or(0, |counter| counter.load(Relaxed));
+                let derived =
+                    self.books.derived.get(*action as usize).map_or(0, |counter| counter.load(Relaxed));
                 let swept = if *action == Action::Connect { swept } else { 0 };
                 ([("action", action.name())], totals.events(*action) + derived + swept)
             })
@@ -78,7 +79,11 @@ impl Parts {
             .map(|reason| ([("reason", reason.name())], totals.at(EXITS + *reason as u32)))
             .collect();
         let samples: Vec<_> = exits.iter().map(|(labels, value)| (labels.as_slice(), *value)).collect();
-        sink.counter("tellwire_process_exits_total", "Processes that ended, by reason, counted in the kernel.", &samples)?;
+        sink.counter(
+            "tellwire_process_exits_total",
+            "Processes that ended, by reason, counted in the kernel.",
+            &samples,
+        )?;
         self.connects(sink, totals)?;
         let changes: Vec<_> = Call::ALL
             .iter()

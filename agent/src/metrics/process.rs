@@ -21,12 +21,24 @@ pub(super) fn encode(sink: &mut Sink<'_>) -> Result<(), Error> {
         "Resident memory of the agent, its maps of the rings included.",
         &[(&[], float(stat.resident_pages * rustix::param::page_size() as u64))],
     )?;
-    sink.gauge("process_virtual_memory_bytes", "Virtual memory of the agent.", &[(&[], float(stat.virtual_bytes))])?;
+    sink.gauge(
+        "process_virtual_memory_bytes",
+        "Virtual memory of the agent.",
+        &[(&[], float(stat.virtual_bytes))],
+    )?;
     if let Some(start) = boot_time().map(|boot| float(boot) + float(stat.start_ticks) / TICKS) {
-        sink.gauge("process_start_time_seconds", "When the agent started, since the epoch.", &[(&[], start)])?;
+        sink.gauge(
+            "process_start_time_seconds",
+            "When the agent started, since the epoch.",
+            &[(&[], start)],
+        )?;
     }
     if let Ok(directory) = fs::read_dir("/proc/self/fd") {
-        sink.gauge("process_open_fds", "Open files of the agent.", &[(&[], float(directory.count() as u64))])?;
+        sink.gauge(
+            "process_open_fds",
+            "Open files of the agent.",
+            &[(&[], float(directory.count() as u64))],
+        )?;
     }
     Ok(())
 }

@@ -85,12 +85,17 @@ impl Outbox {
         }
         let times: Arc<[(u8, u64)]> = std::mem::take(&mut self.times).into();
         let counts = std::mem::take(&mut self.counts);
-        let batch = |bytes: &mut BytesMut| {
-            Batch { bytes: bytes.split().freeze(), counts, times: Arc::clone(&times) }
-        };
+        let batch =
+            |bytes: &mut BytesMut| Batch { bytes: bytes.split().freeze(), counts, times: Arc::clone(&times) };
         let json = batch(&mut self.json);
         let pretty = self.encodings.pretty.then(|| batch(&mut self.pretty));
         self.fanout.send(&json, pretty.as_ref());
+    }
+
+    /// The lines that were not sent yet.
+    #[cfg(test)]
+    pub(super) fn pending(&self) -> &[u8] {
+        &self.json
     }
 
     pub(crate) fn into_fanout(self) -> Fanout {

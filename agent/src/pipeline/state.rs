@@ -277,7 +277,10 @@ impl State {
                 (self.processes.subject(attempt.tgid, *tid), tuple, 0, Outcome::Failed)
             }
         };
-        let Some(subject) = subject else { return };
+        let Some(subject) = subject else {
+            books.swept_lost.fetch_add(1, Relaxed);
+            return;
+        };
         let header = Header {
             len: 0,
             version: VERSION,

@@ -109,7 +109,8 @@ fn a_stalled_output_does_not_touch_another() {
     let file = folder.path().join("other.ndjson");
     let agent = Agent::with(|| {
         let writer = writer.try_clone().expect("another descriptor");
-        let setup = Setup::default().config(SMALL_QUEUE).output("stdout").stdout(writer);
+        // With room for all of it: a small queue would lose a burst even to a disk.
+        let setup = Setup::default().output("stdout").stdout(writer);
         setup.arguments(["--output", &format!("file:{}", file.display())])
     });
     let all = overflow(&agent);

@@ -105,7 +105,8 @@ impl Agent {
             let reading = self.read()?;
             let waiting = reading.sum("tellwire_ring_used_bytes", &[]);
             let lines = reading.sum("tellwire_lines_total", &[]) - before.sum("tellwire_lines_total", &[]);
-            let written = reading.sum("tellwire_output_events_total", &[]) - before.sum("tellwire_output_events_total", &[]);
+            let written = reading.sum("tellwire_output_events_total", &[])
+                - before.sum("tellwire_output_events_total", &[]);
             let settled = waiting < 1.0 && written >= lines && lines + reading.lost() >= done.events as f64;
             if settled || begin.elapsed() > Duration::from_secs(5) {
                 return Ok(reading);
@@ -201,9 +202,14 @@ fn v2_mount() -> Option<PathBuf> {
 /// A cgroup with a memory controller, on v1 or v2.
 fn memory_cgroup(name: &str) -> Option<PathBuf> {
     let v1 = Path::new("/sys/fs/cgroup/memory");
-    let cgroup = if v1.join("cgroup.procs").exists() { v1.join(name) } else { v2_mount()?.join(format!("{name}-agent")) };
+    let cgroup = if v1.join("cgroup.procs").exists() {
+        v1.join(name)
+    } else {
+        v2_mount()?.join(format!("{name}-agent"))
+    };
     make(&cgroup).ok()?;
-    (cgroup.join("memory.usage_in_bytes").exists() || cgroup.join("memory.current").exists()).then_some(cgroup)
+    (cgroup.join("memory.usage_in_bytes").exists() || cgroup.join("memory.current").exists())
+        .then_some(cgroup)
 }
 
 /// BPF statistics, off again when this is dropped if they were off before.
@@ -246,7 +252,9 @@ impl Reading {
         self.0
             .iter()
             .filter(|(series, _)| series.split('{').next() == Some(metric))
-            .filter(|(series, _)| labels.iter().all(|(name, value)| series.contains(&format!("{name}=\"{value}\""))))
+            .filter(|(series, _)| {
+                labels.iter().all(|(name, value)| series.contains(&format!("{name}=\"{value}\"")))
+            })
             .map(|(_, value)| value)
             .sum()
     }

@@ -73,7 +73,11 @@ impl Work {
     }
 
     /// Does it, and calls `watch` again and again meanwhile.
-    pub(super) fn run_watched(&self, cgroup: Option<&Path>, watch: &mut dyn FnMut() -> Result<()>) -> Result<Done> {
+    pub(super) fn run_watched(
+        &self,
+        cgroup: Option<&Path>,
+        watch: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<Done> {
         let Self { workload, rate, length } = self;
         let spec = format!("{},{rate},{}", workload.name(), length.as_millis());
         let mut command = Command::new(std::env::current_exe()?);
@@ -131,7 +135,9 @@ pub(super) fn child(spec: &str) -> Result<()> {
         if rate != 0 {
             let due = Duration::from_secs_f64(events as f64 / f64::from(rate));
             // Sleeping shorter than the clock can is spinning.
-            if let Some(early) = due.checked_sub(begin.elapsed()).filter(|early| *early > Duration::from_micros(200)) {
+            if let Some(early) =
+                due.checked_sub(begin.elapsed()).filter(|early| *early > Duration::from_micros(200))
+            {
                 pause(early);
             }
         }
@@ -162,7 +168,8 @@ fn exec() -> Result<Box<dyn FnMut() -> Result<()>>> {
     fs::write(&program, tiny_program())?;
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
     // With the 28 bytes or so of the path: argv of 1 KiB.
-    let arguments: Vec<String> = (0..8).map(|number| format!("--argument-{number}={}", "x".repeat(107))).collect();
+    let arguments: Vec<String> =
+        (0..8).map(|number| format!("--argument-{number}={}", "x".repeat(107))).collect();
     let guard = Removed(root);
     Ok(Box::new(move || {
         let _kept = &guard;

@@ -46,7 +46,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         return load::child(spec);
     }
     if !is_root() {
-        bail!("the bench loads kernel programs: run it as root (sudo -E env PATH=\"$PATH\" cargo xtask bench)");
+        bail!(
+            "the bench loads kernel programs: run it as root (sudo -E env PATH=\"$PATH\" cargo xtask bench)"
+        );
     }
     let sh = setup::ready()?;
     let binary = build::agent(&sh, Profile::Release, Linking::Static(build::Arch::HOST))?;
@@ -114,7 +116,8 @@ impl Bench {
         // the time of a run that finds nothing to do.
         let idle = self.probe_time(&agent, Workload::Listen, &["connect"], report)?;
         let connect = self.probe_time(&agent, Workload::Connect, agent::CONNECT_PROBES, report)?;
-        let of_the_peer = (connect.runs_of("connect") - OWN_STATE_RUNS) * idle.micros / idle.runs_of("connect");
+        let of_the_peer =
+            (connect.runs_of("connect") - OWN_STATE_RUNS) * idle.micros / idle.runs_of("connect");
         report.figure("both ends", connect.micros, "µs");
         let goal = Goal::at_most("a whole connect: hook, SYN_SENT, outcome, close of our side", 2.0, "µs");
         report.goal(&goal, connect.micros - of_the_peer);
@@ -141,7 +144,11 @@ impl Bench {
             let each = seconds * 1e6 / done.events as f64;
             time.micros += each;
             time.runs.push((probe, runs / done.events as f64));
-            let note = format!("µs ({:.1} runs of {:.0} ns)", runs / done.events as f64, seconds * 1e9 / runs.max(1.0));
+            let note = format!(
+                "µs ({:.1} runs of {:.0} ns)",
+                runs / done.events as f64,
+                seconds * 1e9 / runs.max(1.0)
+            );
             report.figure(&format!("probe {probe}, for each {}", workload.name()), each, &note);
         }
         Ok(time)
@@ -212,8 +219,14 @@ impl Bench {
             report.section(&format!("{rate} {}s a second at default settings", workload.name()));
             report.figure("reached", done.rate(), "a second");
             report.figure("generated", done.events as f64, "");
-            report.goal(&Goal::exactly("counted minus generated", 0.0), after.events(workload) - before.events(workload) - done.events as f64);
-            report.goal(&Goal::exactly("lines minus generated", 0.0), after.lines(workload) - before.lines(workload) - done.events as f64);
+            report.goal(
+                &Goal::exactly("counted minus generated", 0.0),
+                after.events(workload) - before.events(workload) - done.events as f64,
+            );
+            report.goal(
+                &Goal::exactly("lines minus generated", 0.0),
+                after.lines(workload) - before.lines(workload) - done.events as f64,
+            );
             report.goal(&Goal::exactly("lost", 0.0), after.lost());
             report.goal(&Goal::exactly("throttled", 0.0), after.throttled());
             report.goal(&Goal::exactly("ledger balanced", 1.0), after.balanced());

@@ -67,7 +67,8 @@ impl Report {
     /// A figure that is only stated.
     pub(super) fn figure(&mut self, name: &str, value: f64, unit: &str) {
         self.lines.push(format!("       {name:<52}{value:>12.2} {unit}"));
-        self.json.push(serde_json::json!({ "section": self.section, "name": name, "value": value, "unit": unit }));
+        self.json
+            .push(serde_json::json!({ "section": self.section, "name": name, "value": value, "unit": unit }));
     }
 
     /// A figure that is held against its goal.

@@ -1,0 +1,109 @@
+//! Recorded ring bytes → golden lines: everything right of the ring, with no kernel.
+//!
+//! `tellwire run --record FILE` writes a recording; `TELLWIRE_BLESS=1 cargo test replay` writes the golden
+//! lines anew. The recordings are those of one wire version: a new one needs new recordings.
+
+use std::{
+    fs,
+    path::Path,
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
+
+use serde_json::Value;
+use tokio::sync::mpsc;
+
+use super::{Outbox, State, recording::records};
+use crate::{
+    books::{Books, Sequences},
+    config::Style,
+    enrich::{containers::Containers, processes::Processes, users::Users},
+    events::action::Action,
+    lines::{
+        clock::Clock,
+        fields::{Boot, Host},
+    },
+    metrics::Histograms,
+    outputs::{Encodings, Fanout, Observer},
+};
+
+const TESTDATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/pipeline/testdata");
+
+/// The lines of a recording, on a host that never changes.
+fn replay(recording: &[u8], books: &Books) -> String {
+    let etc = tempfile::tempdir().unwrap();
+    fs::write(etc.path().join("passwd"), "root:x:0:0::/:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n")
+        .unwrap();
+    fs::write(etc.path().join("group"), "root:x:0:\nnogroup:x:65534:\n").unwrap();
+    let boot = "00000000-0000-4000-8000-000000000000".to_owned();
+    let host =
+        Host { name: Some("node-1".into()), id: Some("0".repeat(32)), boot: Boot { id: boot.clone() } };
+    let processes = Processes::new(boot, 1024, u64::MAX);
+    let users = Users::new(etc.path());
+    let mut state =
+        State::new(processes, Containers::default(), users, &host, u64::MAX, Histograms::default()).unwrap();
+    state.clock = Clock::fixed(1_800_000_000_000_000_000);
+    let observer: Observer = Arc::new(|_| {});
+    let fanout = Fanout::open(&[], Style::Json).unwrap().start(1 << 20, &observer).unwrap();
+    let mut outbox = Outbox::new(fanout, Encodings { json: true, pretty: true }, [true; Action::COUNT]);
+    let (removed, _gone) = mpsc::channel(16);
+    for (ring, record) in records(recording) {
+        state.record(ring, record, &mut outbox, books, &removed);
+    }
+    String::from_utf8(outbox.pending().to_vec()).unwrap()
+}
+
+#[tokio::test]
+async fn recordings_give_their_golden_lines() {
+    let mut recordings = 0;
+    for entry in fs::read_dir(TESTDATA).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "rec") {
+            continue;
+        }
+        recordings += 1;
+        let lines = replay(&fs::read(&path).unwrap(), &Books::default());
+        compare(&path.with_extension("ndjson"), &lines);
+    }
+    assert!(recordings > 0, "no recording in {TESTDATA}");
+}
+
+fn compare(golden: &Path, lines: &str) {
+    if std::env::var_os("TELLWIRE_BLESS").is_some() {
+        fs::write(golden, lines).unwrap();
+    }
+    let expected = fs::read_to_string(golden).unwrap();
+    for (number, (line, expected)) in lines.lines().zip(expected.lines()).enumerate() {
+        let (line, expected): (Value, Value) =
+            (serde_json::from_str(line).unwrap(), serde_json::from_str(expected).unwrap());
+        assert_eq!(line, expected, "{}:{}", golden.display(), number + 1);
+    }
+    assert_eq!(lines.lines().count(), expected.lines().count(), "{}", golden.display());
+}
+
+#[tokio::test]
+async fn records_that_are_cut_give_errors_that_are_counted() {
+    let recording = fs::read(Path::new(TESTDATA).join("shell.rec")).unwrap();
+    let whole = records(&recording);
+    let mut damaged = Vec::new();
+    for (number, (ring, record)) in whole.iter().enumerate() {
+        let cut = record.len() * (number % 7) / 7;
+        damaged.push(*ring as u8);
+        damaged.extend(u32::try_from(cut).unwrap().to_le_bytes());
+        damaged.extend(&record[..cut]);
+    }
+    let books = Books::default();
+    let lines = replay(&damaged, &books);
+    let errors: u64 = books.decode_errors.iter().map(|counter| counter.load(Relaxed)).sum();
+    assert!(errors + books.unknown_records.load(Relaxed) > 0);
+    assert!(lines.lines().count() < whole.len());
+}
+
+#[test]
+fn sequences_of_a_recording_have_no_gap() {
+    let recording = fs::read(Path::new(TESTDATA).join("shell.rec")).unwrap();
+    let mut sequences = Sequences::default();
+    for (ring, record) in records(&recording) {
+        sequences.take(ring, &crate::events::decode(record).unwrap().0);
+    }
+    assert_eq!(sequences.gaps(), 0);
+}
