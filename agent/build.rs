@@ -27,10 +27,11 @@ fn main() -> anyhow::Result<()> {
         clippy::disallowed_methods,
         reason = "a build script has one thread, and aya-build reads its environment"
     )]
-    // SAFETY: no other thread runs yet.
-    unsafe {
-        env::set_var("PATH", path);
-        env::set_var("RUSTC_BOOTSTRAP", "1");
+    {
+        // SAFETY: no other thread runs yet.
+        unsafe { env::set_var("PATH", path) };
+        // SAFETY: as above.
+        unsafe { env::set_var("RUSTC_BOOTSTRAP", "1") };
     }
     aya_build::build_ebpf(
         [aya_build::Package { name: "tellwire-ebpf", root_dir: root, ..Default::default() }],

@@ -59,8 +59,8 @@ mod programs {
 
     #[inline(always)]
     fn tried(ctx: &TracePointContext, argument: usize) -> u32 {
-        // SAFETY: the syscall tracepoints' arguments stand 8 bytes apart from 16 on.
         if scope::contains_current()
+            // SAFETY: the syscall tracepoints' arguments stand 8 bytes apart from 16 on.
             && let Ok(filename) = unsafe { ctx.read_at::<u64>(argument) }
             && TRIED.insert(kernel::current_tid(), filename, 0).is_err()
         {

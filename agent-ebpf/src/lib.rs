@@ -20,7 +20,17 @@
         reason = "every bound is stated where it is used, for the verifier"
     ),
     allow(clippy::inline_always, reason = "the verifier knows bounds within a function only"),
-    allow(clippy::indexing_slicing, reason = "constant indexes into fixed arrays")
+    allow(clippy::indexing_slicing, reason = "constant indexes into fixed arrays"),
+    allow(
+        clippy::cast_possible_wrap,
+        clippy::cast_sign_loss,
+        reason = "helpers return a length or an error in one"
+    ),
+    allow(clippy::cast_ptr_alignment, reason = "slots of a ring and frozen tables are aligned to 8"),
+    allow(clippy::needless_pass_by_value, reason = "the macros hand a program its context by value"),
+    allow(clippy::needless_borrows_for_generic_args, reason = "a key by reference is not copied once more"),
+    allow(clippy::similar_names, reason = "tgid and tid, uid and gid are the kernel's names"),
+    allow(clippy::items_after_statements, reason = "a slot's size stands where the slot is reserved")
 )]
 
 pub mod counters;

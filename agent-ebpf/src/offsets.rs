@@ -69,7 +69,7 @@ offsets! {
     required task_exit_code [4] = "task_struct.exit_code";
     required task_flags [4] = "task_struct.flags";
     required task_sum_exec_runtime [8] = "task_struct.se.sum_exec_runtime";
-    /// Only with CONFIG_AUDIT. The session id follows; the agent checks that it does.
+    /// Only with `CONFIG_AUDIT`. The session id follows; the agent checks that it does.
     optional task_loginuid [4] = "task_struct.loginuid";
     optional task_sessionid [4] = "task_struct.sessionid";
 

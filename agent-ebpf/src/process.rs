@@ -152,7 +152,7 @@ mod programs {
         let signal = task.follow(offset!(task_signal))?;
         if kernel::exit_has_group_dead() {
             // SAFETY: the fact says that the argument is there.
-            if unsafe { argument(ctx.as_ptr(), 1) } & 0xff == 0 {
+            if unsafe { argument(ctx.as_ptr(), 1) } as u8 == 0 {
                 return None;
             }
         } else if signal.read::<u32>(offset!(signal_live))? != 0 {

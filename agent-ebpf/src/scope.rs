@@ -77,7 +77,7 @@ pub(crate) fn throttled(ring: Ring, subject: &Subject, time: u64, settings: &Set
     let second = time >> 30;
     let Some(window) = THROTTLE.get_ptr_mut(&bucket) else {
         // Full of busier cgroups, or lost a race: then nothing is held back.
-        let _ = THROTTLE.insert(&bucket, Window { second, records: 1 }, 0);
+        let _held_back_later = THROTTLE.insert(&bucket, Window { second, records: 1 }, 0);
         return false;
     };
     // SAFETY: a pointer into a map's value; the fields are plain numbers, and a torn read is harmless.

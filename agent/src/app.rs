@@ -69,7 +69,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
     drop(btf);
     let wanted = wanted(&config);
     let options = options(&config, &wanted);
-    let kernel = Kernel::load(&options, &support, offsets, scope.as_ref()).map_err(Failure::unavailable)?;
+    let kernel = Kernel::load(&options, &support, &offsets, scope.as_ref()).map_err(Failure::unavailable)?;
     if !kernel.any_attached() {
         return Err(Failure::unavailable(anyhow::anyhow!(
             "no probe could be attached on kernel {}: `tellwire check` says why",
@@ -120,16 +120,17 @@ fn options(config: &Config, wanted: &[bool; Action::COUNT]) -> Options {
         }
     }
     let kernel = &config.kernel;
-    let mut throttle = [0; Ring::COUNT];
-    throttle[Ring::Urgent as usize] = kernel.throttle_urgent.get();
-    throttle[Ring::Process as usize] = kernel.throttle_process.get();
-    throttle[Ring::Network as usize] = kernel.throttle_network.get();
+    let mut throttle = Ring::ALL.iter().map(|ring| match ring {
+        Ring::Urgent => kernel.throttle_urgent.get(),
+        Ring::Process => kernel.throttle_process.get(),
+        Ring::Network => kernel.throttle_network.get(),
+    });
     Options {
         ring_bytes: kernel.ring_bytes.get(),
         args_bytes: kernel.args_bytes.get(),
         pending_connects: kernel.pending_connects.get(),
         cgroup_counters: kernel.cgroup_counters.get(),
-        throttle,
+        throttle: std::array::from_fn(|_| throttle.next().unwrap_or(0)),
         kinds,
         log_level: kernel.log as u8,
     }

@@ -23,7 +23,7 @@ pub(crate) fn report(as_json: bool) -> Result<(String, bool), Failure> {
     drop(btf);
     let options = Options::smallest();
     let kernel =
-        Kernel::load(&options, &support, offsets, Some(&Scope::nothing())).map_err(Failure::unavailable)?;
+        Kernel::load(&options, &support, &offsets, Some(&Scope::nothing())).map_err(Failure::unavailable)?;
     let report = Report { support: &support, kernel: &kernel };
     let text = if as_json { format!("{:#}\n", report.json()) } else { report.text() };
     Ok((text, kernel.any_attached()))

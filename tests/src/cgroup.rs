@@ -46,24 +46,27 @@ impl Cgroup {
 
     /// Removes the cgroup; the second time there is nothing to do.
     pub(crate) fn remove(&self) {
-        let removed = || match fs::remove_dir(&self.path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                self.kill_all();
-                None
-            }
+        let removed = || match remove(&self.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => None,
             _ => Some(()),
         };
         // A cgroup that stays is untidy, and no reason to fail.
         let _stays = within(limit(), removed);
     }
+}
 
-    /// Whoever is in here was started by the test.
-    fn kill_all(&self) {
-        let processes = fs::read_to_string(self.path.join("cgroup.procs")).unwrap_or_default();
-        for pid in processes.lines().filter_map(|line| line.parse().ok()).filter_map(Pid::from_raw) {
-            let _ended = kill_process(pid, Signal::KILL);
+/// Removes the cgroup and those below it. Whoever is in there was started by the test.
+fn remove(cgroup: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(cgroup)?.flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove(&entry.path())?;
         }
     }
+    let processes = fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default();
+    for pid in processes.lines().filter_map(|line| line.parse().ok()).filter_map(Pid::from_raw) {
+        let _ended = kill_process(pid, Signal::KILL);
+    }
+    fs::remove_dir(cgroup)
 }
 
 impl Drop for Cgroup {

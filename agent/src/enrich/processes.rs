@@ -12,7 +12,7 @@ use tellwire_ebpf::{
 use super::{cgroup_path::ContainerPath, containers::Containers, credentials::Expected, entity::EntityId};
 use crate::{events::text::text, host::HostRoot};
 
-/// `PROC_PID_INIT_INO`, include/linux/proc_ns.h (v3.8 to v6.18): a process that is elsewhere is in a container,
+/// `PROC_PID_INIT_INO`, `include/linux/proc_ns.h` (v3.8 to v6.18): a process that is elsewhere is in a container,
 /// if its cgroup's name can be one's.
 const INITIAL_PID_NAMESPACE: u32 = 0xefff_fffc;
 
@@ -183,15 +183,15 @@ impl Processes {
     }
 
     /// A subject for a process of which there is no record, only its id.
-    pub(crate) fn subject(&self, tgid: u32, tid: u32) -> Option<Subject> {
-        let process = self.map.get(&tgid)?;
+    pub(crate) fn subject(&self, pid: u32, thread: u32) -> Option<Subject> {
+        let process = self.map.get(&pid)?;
         let mut comm = [0; 16];
         for (to, from) in comm.iter_mut().zip(process.name.bytes().take(15)) {
             *to = from;
         }
         Some(Subject {
-            tgid,
-            tid,
+            tgid: pid,
+            tid: thread,
             start: process.start,
             parent_tgid: process.parent.tgid,
             exec_id: 0,

@@ -50,7 +50,7 @@ pub(crate) enum Event<'a> {
 
 /// Decodes a record.
 pub(crate) fn decode(bytes: &[u8]) -> Result<(Header, Event<'_>), DecodeError> {
-    let (header, rest) = Header::read_from_prefix(bytes).map_err(|_| DecodeError::Short(bytes.len()))?;
+    let (header, rest) = Header::read_from_prefix(bytes).or(Err(DecodeError::Short(bytes.len())))?;
     if header.version != VERSION {
         return Err(DecodeError::Version(header.version));
     }
@@ -77,7 +77,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<(Header, Event<'_>), DecodeError> {
 }
 
 fn body<T: FromBytes>(bytes: &[u8]) -> Result<T, DecodeError> {
-    T::read_from_prefix(bytes).map(|(body, _)| body).map_err(|_| DecodeError::Short(bytes.len()))
+    T::read_from_prefix(bytes).map(|(body, _)| body).or(Err(DecodeError::Short(bytes.len())))
 }
 
 /// The record's bytes, for its spans.
@@ -105,11 +105,11 @@ mod tests {
                 bytes[4] = VERSION;
                 bytes[5] = kind;
             }
-            if let Ok((_, event)) = decode(&bytes) {
-                // Everything that is lazy in an event is looked at.
-                if let Event::Exec(exec) = event {
-                    let _ = (exec.args().count(), exec.executable.to_string(), exec.working_directory.to_string());
-                }
+            // Everything that is lazy in an event is looked at.
+            if let Ok((_, Event::Exec(exec))) = decode(&bytes) {
+                prop_assert!(exec.args().count() <= bytes.len());
+                prop_assert!(!exec.executable.to_string().is_empty());
+                prop_assert!(!exec.working_directory.to_string().is_empty());
             }
         }
     }

@@ -12,10 +12,10 @@ pub(crate) struct Btf {
     bytes: Vec<u8>,
     strings: usize,
     /// Where each type stands, by id; id 0 is `void`.
-    types: Vec<u32>,
+    offsets: Vec<u32>,
     structs: FxHashMap<Box<str>, u32>,
     enums: FxHashMap<Box<str>, u32>,
-    typedefs: FxHashMap<Box<str>, u32>,
+    aliases: FxHashMap<Box<str>, u32>,
 }
 
 /// A member found.
@@ -49,7 +49,8 @@ struct Type {
     kind: u32,
     vlen: u32,
     kind_flag: bool,
-    size_or_type: u32,
+    /// A size, or the id of the type that this one is about.
+    argument: u32,
 }
 
 impl Btf {
@@ -65,16 +66,16 @@ impl Btf {
         let mut btf = Self {
             bytes,
             strings,
-            types: vec![0],
+            offsets: vec![0],
             structs: FxHashMap::default(),
             enums: FxHashMap::default(),
-            typedefs: FxHashMap::default(),
+            aliases: FxHashMap::default(),
         };
         let mut at = types_at;
         while at < types_end {
             let ty = btf.type_at(at)?;
-            let id = u32::try_from(btf.types.len()).ok()?;
-            btf.types.push(u32::try_from(at).ok()?);
+            let id = u32::try_from(btf.offsets.len()).ok()?;
+            btf.offsets.push(u32::try_from(at).ok()?);
             let name = match ty.kind {
                 KIND_STRUCT | KIND_ENUM | KIND_TYPEDEF => btf.string(ty.name).unwrap_or_default(),
                 _ => "",
@@ -85,7 +86,7 @@ impl Btf {
                 match ty.kind {
                     KIND_STRUCT => btf.structs.entry(name).or_insert(id),
                     KIND_ENUM => btf.enums.entry(name).or_insert(id),
-                    _ => btf.typedefs.entry(name).or_insert(id),
+                    _ => btf.aliases.entry(name).or_insert(id),
                 };
             }
             at += 12 + extra(ty.kind, ty.vlen)?;
@@ -119,10 +120,10 @@ impl Btf {
 
     /// The number of arguments of a tracepoint, from its `btf_trace_*` typedef, which has one more.
     pub(crate) fn tracepoint_arguments(&self, tracepoint: &str) -> Option<u32> {
-        let id = *self.typedefs.get(format!("btf_trace_{tracepoint}").as_str())?;
+        let id = *self.aliases.get(format!("btf_trace_{tracepoint}").as_str())?;
         let mut ty = self.resolve(id)?;
         if ty.kind == KIND_PTR {
-            ty = self.resolve(ty.size_or_type)?;
+            ty = self.resolve(ty.argument)?;
         }
         (ty.kind == KIND_FUNC_PROTO).then(|| ty.vlen.saturating_sub(1))
     }
@@ -156,7 +157,7 @@ impl Btf {
             let ty = self.get(id)?;
             match ty.kind {
                 KIND_TYPEDEF | KIND_VOLATILE | KIND_CONST | KIND_RESTRICT | KIND_TYPE_TAG => {
-                    id = ty.size_or_type
+                    id = ty.argument;
                 }
                 _ => return Some(ty),
             }
@@ -176,12 +177,12 @@ impl Btf {
                 element.checked_mul(word(&self.bytes, ty.at + 20)?)
             }
             KIND_FUNC_PROTO => None,
-            _ => Some(ty.size_or_type),
+            _ => Some(ty.argument),
         }
     }
 
     fn get(&self, id: u32) -> Option<Type> {
-        self.type_at(*self.types.get(id as usize).filter(|at| **at != 0)? as usize)
+        self.type_at(*self.offsets.get(id as usize).filter(|at| **at != 0)? as usize)
     }
 
     fn type_at(&self, at: usize) -> Option<Type> {
@@ -192,7 +193,7 @@ impl Btf {
             kind: info >> 24 & 0x1f,
             vlen: info & 0xffff,
             kind_flag: info >> 31 != 0,
-            size_or_type: word(&self.bytes, at + 8)?,
+            argument: word(&self.bytes, at + 8)?,
         })
     }
 

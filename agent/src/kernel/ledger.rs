@@ -68,7 +68,7 @@ impl KernelBooks {
         let counts = self.counts.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut sums = counts.harvested.clone();
         let mut entries = 0;
-        for pair in counts.live.iter() {
+        for pair in &counts.live {
             let (key, value) = pair?;
             entries += 1;
             add(&mut sums, key, value);

@@ -97,7 +97,7 @@ impl Kernel {
     pub(crate) fn load(
         options: &Options,
         support: &Support,
-        offsets: Offsets,
+        offsets: &Offsets,
         scope: Option<&Scope>,
     ) -> anyhow::Result<Self> {
         std::thread::scope(|threads| {
@@ -109,14 +109,14 @@ impl Kernel {
                     Self::load_here(options, support, offsets, scope)
                 })
                 .join()
-                .map_err(|_| anyhow::anyhow!("the loading thread panicked"))?
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
     }
 
     fn load_here(
         options: &Options,
         support: &Support,
-        offsets: Offsets,
+        offsets: &Offsets,
         scope: Option<&Scope>,
     ) -> anyhow::Result<Self> {
         let facts = FactsBytes::new(&support.facts);
@@ -283,7 +283,7 @@ fn brief(error: &anyhow::Error) -> String {
     let is_verdict = |line: &&str| {
         !line.starts_with(|c: char| c.is_ascii_digit() || c == ';') && !line.starts_with("processed")
     };
-    match lines.filter(is_verdict).next_back() {
+    match lines.rfind(is_verdict) {
         Some(verdict) => format!("{first} {}", verdict.trim()),
         None => first.to_owned(),
     }

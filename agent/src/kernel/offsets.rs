@@ -41,7 +41,7 @@ pub(crate) fn resolve(btf: &Btf) -> Result<Offsets, OffsetError> {
         .collect::<Result<Vec<u32>, _>>()?;
     let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_ne_bytes()).collect();
     let offsets = Offsets::read_from_bytes(&bytes)
-        .map_err(|_| OffsetError::Order("the rows of the table and the members of its struct"))?;
+        .or(Err(OffsetError::Order("the rows of the table and the members of its struct")))?;
     check_order(&offsets)?;
     Ok(offsets)
 }

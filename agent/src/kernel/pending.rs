@@ -44,7 +44,7 @@ impl PendingConnects {
     pub(crate) fn sweep(&mut self, now: Option<u64>, mut take: impl FnMut(Swept)) -> Result<(), MapError> {
         let is_old = |time: u64, age| now.is_none_or(|now| now.saturating_sub(time) > age);
         let mut old = Vec::new();
-        for pair in self.pending.iter() {
+        for pair in &self.pending {
             let (socket, words) = pair?;
             if let Ok(pending) = Pending::read_from_bytes(words.as_bytes())
                 && is_old(pending.time, PENDING_AGE_NS)
@@ -58,7 +58,7 @@ impl PendingConnects {
             }
         }
         let mut met = FxHashMap::default();
-        for pair in self.attempts.iter() {
+        for pair in &self.attempts {
             let (tid, words) = pair?;
             met.insert(tid, words);
         }

@@ -61,14 +61,15 @@ impl Support {
     }
 }
 
+// include/uapi/linux/capability.h (v6.18). CAP_SYS_ADMIN stood for the others before 5.8, and still does.
+const NET_ADMIN: u64 = 1 << 12;
+const SYS_ADMIN: u64 = 1 << 21;
+const PERFMON: u64 = 1 << 38;
+const BPF: u64 = 1 << 39;
+
 /// Refuses a process that lacks what loading programs takes.
 pub(crate) fn check_capabilities() -> Result<(), MissingCapability> {
     let effective = effective_capabilities();
-    // CAP_SYS_ADMIN stands for the first two before 5.8, and still does.
-    const NET_ADMIN: u64 = 1 << 12;
-    const SYS_ADMIN: u64 = 1 << 21;
-    const PERFMON: u64 = 1 << 38;
-    const BPF: u64 = 1 << 39;
     if effective & (SYS_ADMIN | BPF) == 0 {
         return Err(MissingCapability("CAP_BPF"));
     }
@@ -90,7 +91,7 @@ fn effective_capabilities() -> u64 {
 }
 
 /// By the order of [`tellwire_ebpf::privilege::Call`].
-/// arch/x86/entry/syscalls/syscall_64.tbl and scripts/syscall.tbl (v6.18).
+/// `arch/x86/entry/syscalls/syscall_64.tbl` and `scripts/syscall.tbl` (v6.18).
 #[cfg(target_arch = "x86_64")]
 const CREDENTIAL_CALLS: [u32; 10] = [105, 106, 113, 114, 117, 119, 122, 123, 116, 126];
 #[cfg(target_arch = "aarch64")]

@@ -235,7 +235,7 @@ pub(crate) fn connect<'a>(frame: &Frame<'a>, connect: &Connect, users: &mut User
     line.event.duration = (connect.duration != 0).then_some(connect.duration);
     line.network = Some(Network {
         transport: "tcp",
-        network_type: if remote.is_ipv4() { "ipv4" } else { "ipv6" },
+        version: if remote.is_ipv4() { "ipv4" } else { "ipv6" },
         direction: "egress",
     });
     line.source = (connect.tuple.local_port != 0)

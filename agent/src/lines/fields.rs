@@ -201,7 +201,7 @@ pub(crate) struct Network {
     pub(crate) transport: &'static str,
     /// `ipv4` or `ipv6`; a v4-mapped address is IPv4.
     #[serde(rename = "type")]
-    pub(crate) network_type: &'static str,
+    pub(crate) version: &'static str,
     pub(crate) direction: &'static str,
 }
 

@@ -64,7 +64,7 @@ pub(crate) struct Ecs {
     pub(crate) version: &'static str,
 }
 
-/// Appends the line and a newline. serde_json escapes control characters, so that nothing in a
+/// Appends the line and a newline. The encoder escapes control characters, so that nothing in a
 /// string can end the line.
 pub(crate) fn write(line: &Line<'_>, to: &mut BytesMut) -> serde_json::Result<()> {
     let start = to.len();

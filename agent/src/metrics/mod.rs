@@ -103,9 +103,9 @@ impl Collector for Parts {
         let mut sink = Sink(encoder);
         // The order of the readings matters, see `Audit`: received, ledger, counts, ledger, received.
         let received = self.books.received();
-        let Ok(before) = self.kernel.ledgers() else { return self.unreadable(&mut sink) };
-        let Ok(totals) = self.kernel.totals() else { return self.unreadable(&mut sink) };
-        let Ok(after) = self.kernel.ledgers() else { return self.unreadable(&mut sink) };
+        let Ok(before) = self.kernel.ledgers() else { return unreadable(&mut sink) };
+        let Ok(totals) = self.kernel.totals() else { return unreadable(&mut sink) };
+        let Ok(after) = self.kernel.ledgers() else { return unreadable(&mut sink) };
         let audit = Audit {
             before,
             received,
@@ -123,13 +123,6 @@ impl Collector for Parts {
 }
 
 impl Parts {
-    /// A map that cannot be read is said, not shown as zero.
-    fn unreadable(&self, sink: &mut Sink<'_>) -> Result<(), std::fmt::Error> {
-        tracing::error!("the kernel's counters cannot be read");
-        sink.gauge("tellwire_ledger_balanced", "Whether every record is accounted for.", &[(&[], 0.0)])?;
-        process::encode(sink)
-    }
-
     /// Figures of the loaded programs, by probe.
     fn program_stats(&self) -> Vec<(&'static str, program_info::ProgramStats)> {
         self.programs
@@ -137,6 +130,13 @@ impl Parts {
             .filter_map(|(probe, program)| Some((*probe, program_info::stats(program.as_fd()).ok()?)))
             .collect()
     }
+}
+
+/// A map that cannot be read is said, not shown as zero.
+fn unreadable(sink: &mut Sink<'_>) -> Result<(), std::fmt::Error> {
+    tracing::error!("the kernel's counters cannot be read");
+    sink.gauge("tellwire_ledger_balanced", "Whether every record is accounted for.", &[(&[], 0.0)])?;
+    process::encode(sink)
 }
 
 /// The name of a record kind, as `action` label of the kernel's ledger.

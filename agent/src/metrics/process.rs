@@ -52,7 +52,7 @@ struct Stat {
 }
 
 impl Stat {
-    /// proc_pid_stat(5). The name stands in parentheses and may hold anything.
+    /// `proc_pid_stat(5)`. The name stands in parentheses and may hold anything.
     fn parse(text: &str) -> Option<Self> {
         let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
         let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();

@@ -23,7 +23,7 @@ pub(super) const EXEC_PROBES: &[&str] = &["exec", "exec_failed"];
 pub(super) const CONNECT_PROBES: &[&str] = &["connect_denied", "connect", "connect_errno"];
 
 /// What each possible CPU adds to the kernel's memory: the ledger, the sequence numbers, and the free lists of
-/// the two least-recently-used maps (some 4 entries of 100 bytes each, kernel/bpf/bpf_lru_list.c).
+/// the two least-recently-used maps (some 4 entries of 100 bytes each, `kernel/bpf/bpf_lru_list.c`).
 pub(super) const BYTES_PER_CPU: f64 = 8.0 * 48.0 + 3.0 * 8.0 + 2.0 * 4.0 * 100.0;
 
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -107,7 +107,7 @@ impl Agent {
             let lines = reading.sum("tellwire_lines_total", &[]) - before.sum("tellwire_lines_total", &[]);
             let written = reading.sum("tellwire_output_events_total", &[])
                 - before.sum("tellwire_output_events_total", &[]);
-            let settled = waiting < 1.0 && written >= lines && lines + reading.lost() >= done.events as f64;
+            let settled = waiting < 1.0 && written >= lines && lines + reading.lost() >= done.count();
             if settled || begin.elapsed() > Duration::from_secs(5) {
                 return Ok(reading);
             }
@@ -298,11 +298,11 @@ impl Reading {
     pub(super) fn ring_bytes(&self) -> f64 {
         self.sum("tellwire_ring_bytes", &[])
     }
+}
 
-    /// CPUs that may ever be there.
-    pub(super) fn possible_cpus(&self) -> Result<f64> {
-        let text = fs::read_to_string("/sys/devices/system/cpu/possible")?;
-        let last = text.trim().rsplit(['-', ',']).next().context("a list of CPUs")?;
-        Ok(last.parse::<f64>()? + 1.0)
-    }
+/// CPUs that may ever be there.
+pub(super) fn possible_cpus() -> Result<f64> {
+    let text = fs::read_to_string("/sys/devices/system/cpu/possible")?;
+    let last = text.trim().rsplit(['-', ',']).next().context("a list of CPUs")?;
+    Ok(last.parse::<f64>()? + 1.0)
 }

@@ -41,7 +41,7 @@ pub(super) struct Work {
 
 /// What was done.
 pub(super) struct Done {
-    pub(super) events: u64,
+    events: u64,
     elapsed: Duration,
 }
 
@@ -57,12 +57,18 @@ impl Workload {
 }
 
 impl Done {
+    /// The events as a figure.
+    #[expect(clippy::cast_precision_loss, reason = "counts of a bench are far below 2^52")]
+    pub(super) fn count(&self) -> f64 {
+        self.events as f64
+    }
+
     pub(super) fn rate(&self) -> f64 {
-        self.events as f64 / self.elapsed.as_secs_f64()
+        self.count() / self.elapsed.as_secs_f64()
     }
 
     pub(super) fn nanos_each(&self) -> f64 {
-        self.elapsed.as_secs_f64() * 1e9 / self.events.max(1) as f64
+        self.elapsed.as_secs_f64() * 1e9 / self.count().max(1.0)
     }
 }
 
@@ -113,7 +119,10 @@ pub(super) fn child(spec: &str) -> Result<()> {
     let mut event: Box<dyn FnMut() -> Result<()>> = match name {
         "exec" => exec()?,
         "connect" => established()?,
-        "listen" => Box::new(|| Ok(drop(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?))),
+        "listen" => Box::new(|| {
+            drop(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?);
+            Ok(())
+        }),
         "getppid" => Box::new(|| {
             let _parent = rustix::process::getppid();
             Ok(())
@@ -133,7 +142,7 @@ pub(super) fn child(spec: &str) -> Result<()> {
     let mut events = 0_u64;
     while begin.elapsed() < length {
         if rate != 0 {
-            let due = Duration::from_secs_f64(events as f64 / f64::from(rate));
+            let due = Duration::from_nanos(events.saturating_mul(1_000_000_000) / u64::from(rate));
             // Sleeping shorter than the clock can is spinning.
             if let Some(early) =
                 due.checked_sub(begin.elapsed()).filter(|early| *early > Duration::from_micros(200))

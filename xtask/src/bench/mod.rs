@@ -141,14 +141,11 @@ impl Bench {
         for probe in probes {
             let seconds = after.probe_seconds(probe) - before.probe_seconds(probe);
             let runs = after.probe_runs(probe) - before.probe_runs(probe);
-            let each = seconds * 1e6 / done.events as f64;
+            let each = seconds * 1e6 / done.count();
             time.micros += each;
-            time.runs.push((probe, runs / done.events as f64));
-            let note = format!(
-                "µs ({:.1} runs of {:.0} ns)",
-                runs / done.events as f64,
-                seconds * 1e9 / runs.max(1.0)
-            );
+            time.runs.push((probe, runs / done.count()));
+            let note =
+                format!("µs ({:.1} runs of {:.0} ns)", runs / done.count(), seconds * 1e9 / runs.max(1.0));
             report.figure(&format!("probe {probe}, for each {}", workload.name()), each, &note);
         }
         Ok(time)
@@ -188,8 +185,8 @@ impl Bench {
             let after = agent.read_when_settled(&before, &done)?;
             report.section(&format!("user side at {rate} {}s a second", workload.name()));
             report.figure("reached", done.rate(), "a second");
-            let cpu = (agent.cpu_seconds()? - cpu_before) * 1e6 / done.events as f64;
-            report.figure("bytes of JSON per event", after.output_bytes() / done.events as f64, "B");
+            let cpu = (agent.cpu_seconds()? - cpu_before) * 1e6 / done.count();
+            report.figure("bytes of JSON per event", after.output_bytes() / done.count(), "B");
             report.goal(&goal, cpu);
             agent.stop()?;
 
@@ -218,14 +215,14 @@ impl Bench {
             let after = agent.read_when_settled(&before, &done)?;
             report.section(&format!("{rate} {}s a second at default settings", workload.name()));
             report.figure("reached", done.rate(), "a second");
-            report.figure("generated", done.events as f64, "");
+            report.figure("generated", done.count(), "");
             report.goal(
                 &Goal::exactly("counted minus generated", 0.0),
-                after.events(workload) - before.events(workload) - done.events as f64,
+                after.events(workload) - before.events(workload) - done.count(),
             );
             report.goal(
                 &Goal::exactly("lines minus generated", 0.0),
-                after.lines(workload) - before.lines(workload) - done.events as f64,
+                after.lines(workload) - before.lines(workload) - done.count(),
             );
             report.goal(&Goal::exactly("lost", 0.0), after.lost());
             report.goal(&Goal::exactly("throttled", 0.0), after.throttled());
@@ -235,7 +232,7 @@ impl Bench {
             report.figure("of it the rings, mapped twice", after.ring_bytes() * 2.0 / MIB, "MiB");
             if let Some(bytes) = agent.cgroup_memory() {
                 report.figure("memory.current (kernel maps included)", bytes / MIB, "MiB");
-                let cpus = after.possible_cpus()?;
+                let cpus = agent::possible_cpus()?;
                 for other in [64.0, 256.0] {
                     let more = (other - cpus) * agent::BYTES_PER_CPU / MIB;
                     report.figure(&format!("the same with {other} possible CPUs"), bytes / MIB + more, "MiB");
@@ -266,16 +263,16 @@ impl Bench {
         report.section("rings of 64 KiB, and a reader that is stopped again and again");
         for (workload, done) in [(Workload::Connect, &connects), (Workload::Exec, &execs)] {
             let name = workload.name();
-            report.figure(&format!("{name}s generated"), done.events as f64, "");
+            report.figure(&format!("{name}s generated"), done.count(), "");
             report.goal(
                 &Goal::exactly(&format!("{name}s counted minus generated"), 0.0),
-                after.events(workload) - before.events(workload) - done.events as f64,
+                after.events(workload) - before.events(workload) - done.count(),
             );
             let lost = after.lost_of(workload);
             report.goal(&Goal::at_least(&format!("{name}s lost in the ring"), 1.0), lost);
             report.goal(
                 &Goal::exactly(&format!("{name}s: generated minus lines minus lost"), 0.0),
-                done.events as f64 - (after.lines(workload) - before.lines(workload)) - lost,
+                done.count() - (after.lines(workload) - before.lines(workload)) - lost,
             );
         }
         report.goal(&Goal::exactly("ledger balanced at every scrape", 1.0), balanced);

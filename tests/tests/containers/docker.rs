@@ -1,0 +1,61 @@
+//! Containers of docker, by the ids that docker gives them.
+
+use std::path::PathBuf;
+
+use serde_json::json;
+use tellwire_tests::runtime::Cgroups;
+
+use crate::{agent, dockerd::Docker, expect_host};
+
+#[test]
+fn the_first_exec_has_the_id_that_docker_printed() {
+    let (agent, cgroups) = agent();
+    let docker = Docker::shared();
+    let args = ["/bin/sh", "-c", "/bin/usleep 50000; exit 5"];
+    let id = docker.run(&cgroups, &[], &args);
+    assert_eq!((id.len(), docker.wait(&id).as_str()), (64, "5"));
+    assert_eq!(docker.inspect(&id, ".Id"), id);
+    let container = json!({ "id": id, "runtime": "docker" });
+    let exec = json!({ "process.args": args, "process.executable": "/bin/busybox", "container": container });
+    let event = agent.expect(None, "exec", &exec);
+    let pid = event["process"]["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok()).expect("a process id");
+    agent.expect(pid, "exit", &json!({ "process.exit_code": 5, "container": container }));
+    expect_host(&agent);
+    docker.remove(&id);
+}
+
+#[test]
+fn two_containers_at_a_time_have_an_id_each() {
+    let (agent, cgroups) = agent();
+    let docker = Docker::shared();
+    let run = |name| docker.run(&cgroups, &[], &["/bin/sh", "-c", "/bin/sleep 600; :", name]);
+    let ids = [run("first"), run("second")];
+    for (id, name) in ids.iter().zip(["first", "second"]) {
+        let pid: u32 = docker.inspect(id, ".State.Pid").parse().expect("a process id");
+        let container = json!({ "id": id, "runtime": "docker" });
+        let args = ["/bin/sh", "-c", "/bin/sleep 600; :", name];
+        agent.expect(pid, "exec", &json!({ "process.args": args, "container": container }));
+        let child = json!({ "process.args": ["/bin/sleep", "600"], "process.parent.pid": pid, "container": container });
+        agent.expect(None, "exec", &child);
+        docker.remove(id);
+        agent.expect(pid, "exit", &json!({ "tellwire.exit.signal": "SIGKILL", "container": container }));
+    }
+    assert_ne!(ids[0], ids[1]);
+}
+
+#[test]
+fn a_cgroup_inside_a_container_of_docker_keeps_its_id() {
+    let (agent, cgroups) = agent();
+    let docker = Docker::shared();
+    let mount = format!("{}:/cgroup", agent.cgroup().display());
+    let script = "set -e; \
+        for place in /cgroup/docker/*; do own=$place; done; \
+        mkdir $own/nested; echo $$ > $own/nested/cgroup.procs; exec /bin/true nested";
+    let id = docker.run(&cgroups, &["--volume", &mount], &["/bin/sh", "-c", script]);
+    assert_eq!(docker.wait(&id), "0");
+    let container = json!({ "id": id, "runtime": "docker" });
+    agent.expect(None, "exec", &json!({ "process.args": ["/bin/true", "nested"], "container": container }));
+    agent.expect(None, "exit", &json!({ "process.exit_code": 0, "container": container }));
+    docker.remove(&id);
+    assert_eq!(Cgroups::directories(&cgroups.path(&format!("docker/{id}"))), Vec::<PathBuf>::new());
+}
