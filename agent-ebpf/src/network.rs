@@ -93,12 +93,15 @@ mod programs {
         programs::{RawTracePointContext, SockAddrContext, TracePointContext},
     };
 
+    use core::mem::MaybeUninit;
+
     use super::{Attempt, Connect, Outcome, Pending, Scope, Tuple};
     use crate::{
         counters::{CONNECTS, count},
         emit,
         kernel::{self, Pointer as _, Ptr, argument, offset},
         scope,
+        task::write_current,
         wire::{Header, Kind, Subject},
     };
 
@@ -229,7 +232,8 @@ mod programs {
         ended(&ctx)
     }
 
-    #[inline(always)]
+    /// Out of line, as is [`outcome_of`]: the two together would need more than the stack of 512 bytes.
+    #[inline(never)]
     fn started(socket: Ptr) -> Option<()> {
         // An MPTCP socket changes its state beside the TCP socket that it connects by; the latter is told.
         if u32::from(socket.read::<u16>(offset!(sock_protocol))?) != IPPROTO_TCP {
@@ -240,12 +244,21 @@ mod programs {
         if !attempted && !scope::contains_current() {
             return None;
         }
-        let subject = Subject::current()?;
+        let mut pending = MaybeUninit::<Pending>::uninit();
+        // SAFETY: a member of the function's own value.
+        if unsafe { write_current(&raw mut (*pending.as_mut_ptr()).subject) } == 0 {
+            return None;
+        }
         let tuple = tuple(socket)?;
-        let time = kernel::now();
-        if PENDING.insert(socket.0, Pending { time, subject, tuple }, 0).is_err() {
+        // SAFETY: as above.
+        unsafe { (*pending.as_mut_ptr()).tuple = tuple };
+        // SAFETY: as above.
+        unsafe { (*pending.as_mut_ptr()).time = kernel::now() };
+        // SAFETY: every member has been written.
+        let pending = unsafe { pending.assume_init_ref() };
+        if PENDING.insert(socket.0, pending, 0).is_err() {
             let connect = Connect { tuple, outcome: Outcome::Unknown as u32, error: 0, duration: 0 };
-            tell(&subject, &connect, time);
+            tell(&pending.subject, &connect, pending.time);
         }
         Some(())
     }
@@ -271,7 +284,7 @@ mod programs {
         0
     }
 
-    #[inline(always)]
+    #[inline(never)]
     fn outcome_of(socket: Ptr, new: u32) -> Option<()> {
         // SAFETY: copied at once, before the entry is removed; the socket is locked by whoever changes its state.
         let pending = unsafe { *PENDING.get_ptr(socket.0)? };

@@ -1,5 +1,7 @@
 //! A task, as a [`Subject`]: the identity that every record carries.
 
+use core::mem::MaybeUninit;
+
 use crate::{
     kernel::{self, Field, Pointer, Ptr, Typed, offset, v1_subsystem},
     wire::{Capabilities, Ids, Subject},
@@ -12,42 +14,74 @@ impl Subject {
     /// The task that runs. What a helper knows is not read: each read of memory costs some 15 ns.
     #[inline(always)]
     pub(crate) fn current() -> Option<Self> {
-        let (tgid, tid) = kernel::current_ids();
-        let cgroups = current_cgroups();
-        if kernel::has_typed_task() {
-            Self::new(Typed::current(), tgid, tid, cgroups)
-        } else {
-            Self::new(Ptr::current(), tgid, tid, cgroups)
+        let mut subject = MaybeUninit::uninit();
+        // SAFETY: the place is the function's own.
+        if unsafe { write_current(subject.as_mut_ptr()) } == 0 {
+            return None;
         }
+        // SAFETY: it was written in full.
+        Some(unsafe { subject.assume_init() })
     }
 
     /// Any task.
     #[inline(always)]
     pub(crate) fn of(task: Ptr) -> Option<Self> {
-        Self::new(task, task.read(offset!(task_tgid))?, task.read(offset!(task_pid))?, cgroups(task))
+        let mut subject = MaybeUninit::uninit();
+        let (tgid, tid) = (task.read(offset!(task_tgid))?, task.read(offset!(task_pid))?);
+        // SAFETY: the place is the function's own.
+        unsafe { write(subject.as_mut_ptr(), task, tgid, tid, cgroups(task)) }?;
+        // SAFETY: it was written in full.
+        Some(unsafe { subject.assume_init() })
     }
+}
 
-    #[inline(always)]
-    fn new(task: impl Pointer, tgid: u32, tid: u32, cgroups: Cgroups) -> Option<Self> {
-        let leader = if tgid == tid { task } else { task.follow(offset!(task_group_leader))? };
-        let parent = task.follow(offset!(task_real_parent))?;
-        let parent_leader = parent.follow(offset!(task_group_leader))?;
-        let [login_uid, session_id] = login(task);
-        Some(Self {
-            tgid,
-            tid,
-            start: leader.read(offset!(task_start_boottime))?,
-            parent_tgid: parent.read(offset!(task_tgid))?,
-            exec_id: task.read(offset!(task_exec_id))?,
-            parent_start: parent_leader.read(offset!(task_start_boottime))?,
-            ids: ids(credentials(task)?)?,
-            cgroup_v2: cgroups.v2,
-            cgroup_v1: cgroups.v1,
-            comm: comm(task)?,
-            login_uid,
-            session_id,
-        })
-    }
+/// Writes the subject of the task that runs; 0 where that could not be read.
+///
+/// Out of line and in place: with the two kinds of pointers there would be two copies of it on a stack of 512 bytes.
+///
+/// # Safety
+///
+/// `to` is valid for writes.
+#[inline(never)]
+pub(crate) unsafe fn write_current(to: *mut Subject) -> u32 {
+    let (tgid, tid) = kernel::current_ids();
+    let cgroups = current_cgroups();
+    // SAFETY: the caller's promise.
+    let written = unsafe {
+        if kernel::has_typed_task() {
+            write(to, Typed::current(), tgid, tid, cgroups)
+        } else {
+            write(to, Ptr::current(), tgid, tid, cgroups)
+        }
+    };
+    u32::from(written.is_some())
+}
+
+/// Writes every member of a subject; `None` where one could not be read.
+///
+/// # Safety
+///
+/// `to` is valid for writes.
+#[inline(always)]
+unsafe fn write(to: *mut Subject, task: impl Pointer, tgid: u32, tid: u32, cgroups: Cgroups) -> Option<()> {
+    // SAFETY: the caller's promise; every member is written, and none is read.
+    let to = unsafe { &mut *to };
+    let leader = if tgid == tid { task } else { task.follow(offset!(task_group_leader))? };
+    let parent = task.follow(offset!(task_real_parent))?;
+    to.tgid = tgid;
+    to.tid = tid;
+    to.start = leader.read(offset!(task_start_boottime))?;
+    to.parent_tgid = parent.read(offset!(task_tgid))?;
+    to.exec_id = task.read(offset!(task_exec_id))?;
+    to.parent_start = parent.follow(offset!(task_group_leader))?.read(offset!(task_start_boottime))?;
+    to.ids = ids(credentials(task)?)?;
+    to.cgroup_v2 = cgroups.v2;
+    to.cgroup_v1 = cgroups.v1;
+    to.comm = comm(task)?;
+    let [login_uid, session_id] = login(task);
+    to.login_uid = login_uid;
+    to.session_id = session_id;
+    Some(())
 }
 
 /// The login uid and the audit session, which the agent has checked to follow one another.

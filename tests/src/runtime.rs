@@ -38,8 +38,13 @@ pub fn run(command: &mut Command) -> String {
 
 /// Runs a command to its end: whether it was a good one, its stdout and its stderr.
 pub fn attempt(command: &mut Command) -> (bool, String, String) {
+    attempt_reading(command, Stdio::null())
+}
+
+/// The same, with something to read on stdin.
+pub fn attempt_reading(command: &mut Command, stdin: impl Into<Stdio>) -> (bool, String, String) {
     let (mut printed, mut said) = (file(), file());
-    command.stdin(Stdio::null()).stdout(copy(&printed)).stderr(copy(&said));
+    command.stdin(stdin).stdout(copy(&printed)).stderr(copy(&said));
     let mut child = programs::while_none_is_written(|| command.spawn())
         .unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let status = within(PATIENCE, || child.try_wait().expect("the command's status"));
@@ -104,16 +109,17 @@ impl Daemon {
     }
 
     /// What `ready` gives, once it gives something. The daemon must not end before.
-    pub fn until<T>(&mut self, what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
-        let mut ended = None;
-        let found = within(PATIENCE, || {
-            ended = self.process.try_wait().expect("the daemon's status");
-            if ended.is_some() { Some(None) } else { ready().map(Some) }
+    pub fn until<T>(&mut self, what: &str, ready: impl FnMut() -> Option<T>) -> T {
+        self.within_patience(ready).unwrap_or_else(|| panic!("no {what}; the daemon said:\n{}", self.said()))
+    }
+
+    /// The same, or nothing where it takes too long or the daemon ends before.
+    pub fn within_patience<T>(&mut self, mut ready: impl FnMut() -> Option<T>) -> Option<T> {
+        let found = within(PATIENCE, || match self.process.try_wait().expect("the daemon's status") {
+            Some(_ended) => Some(None),
+            None => ready().map(Some),
         });
-        found.flatten().unwrap_or_else(|| {
-            let state = ended.map_or_else(|| "runs".to_owned(), |status| format!("ended with {status}"));
-            panic!("no {what}; the daemon {state} and said:\n{}", self.said())
-        })
+        found.flatten()
     }
 
     /// What it said on stderr so far.
@@ -221,4 +227,22 @@ pub fn second_hierarchy() -> PathBuf {
     let all = hierarchies();
     let memory = all.iter().find(|mount| mount.ends_with("memory"));
     memory.or_else(|| all.last()).expect("a cgroup hierarchy").clone()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{attempt, program};
+
+    #[test]
+    #[should_panic(expected = "no-such-program is missing: apt-get install no-such-package")]
+    fn a_missing_program_is_named_with_its_package() {
+        program("no-such-program", "no-such-package");
+    }
+
+    #[test]
+    fn what_a_command_says_is_told_apart() {
+        let mut command = std::process::Command::new(program("sh", "dash"));
+        let told = attempt(command.args(["-c", "echo printed; echo said >&2; exit 1"]));
+        assert_eq!(told, (false, "printed\n".to_owned(), "said\n".to_owned()));
+    }
 }

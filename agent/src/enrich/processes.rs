@@ -48,6 +48,14 @@ pub(crate) struct Process {
     exited: bool,
 }
 
+impl Process {
+    /// Looks the container up by the cgroups and the pid namespace.
+    fn find_container(&mut self, containers: &Containers) {
+        let isolated = !matches!(self.pid_namespace, 0 | INITIAL_PID_NAMESPACE);
+        self.container = containers.of(self.cgroups.0, self.cgroups.1, isolated);
+    }
+}
+
 /// All processes that are known.
 #[derive(Debug)]
 pub(crate) struct Processes {
@@ -74,9 +82,7 @@ impl Processes {
             process.vpid = Some(*vpid);
             process.pid_namespace = *pid_namespace;
             process.executable = executable;
-            // Found again with the namespace known.
-            process.cgroups = (u64::MAX, u64::MAX);
-            self.refresh_container(subject, containers);
+            process.find_container(containers);
         }
     }
 
@@ -125,19 +131,23 @@ impl Processes {
 
     /// A child: what it has from its parent is taken over.
     pub(crate) fn fork(&mut self, child: &Subject, fork: &Fork, time: u64, containers: &Containers) {
-        let inherited = self
-            .get(child.parent_key())
-            .map(|parent| (parent.executable.clone(), parent.container.clone(), parent.cgroups));
+        let inherited = self.get(child.parent_key()).map(|parent| {
+            let container = (parent.container.clone(), parent.cgroups, parent.pid_namespace);
+            (parent.executable.clone(), container)
+        });
         let key = child.key();
         // A later record of the child can have come first: the ids that it showed stay.
         let process =
             if self.get(key).is_some() { self.get_mut(key) } else { self.adopt(child, time, containers) };
         let Some(process) = process else { return };
         process.vpid = Some(fork.vpid);
-        process.pid_namespace = fork.pid_namespace;
-        if let Some((executable, container, cgroups)) = inherited {
+        if process.pid_namespace != fork.pid_namespace {
+            process.pid_namespace = fork.pid_namespace;
+            process.find_container(containers);
+        }
+        if let Some((executable, (container, cgroups, pid_namespace))) = inherited {
             process.executable = executable;
-            if cgroups == process.cgroups {
+            if cgroups == process.cgroups && pid_namespace == fork.pid_namespace {
                 process.container = container;
             }
         }
@@ -151,8 +161,7 @@ impl Processes {
         process.vpid = Some(image.vpid);
         if process.pid_namespace != image.pid_namespace {
             process.pid_namespace = image.pid_namespace;
-            process.cgroups = (u64::MAX, u64::MAX);
-            self.refresh_container(subject, containers);
+            process.find_container(containers);
         }
     }
 
@@ -251,8 +260,7 @@ impl Processes {
         let cgroups = (subject.cgroup_v2, subject.cgroup_v1);
         if process.cgroups != cgroups {
             process.cgroups = cgroups;
-            let isolated = !matches!(process.pid_namespace, 0 | INITIAL_PID_NAMESPACE);
-            process.container = containers.of(cgroups.0, cgroups.1, isolated);
+            process.find_container(containers);
         }
     }
 }

@@ -277,16 +277,17 @@ impl Kernel {
 /// The error in one line: of a verifier's log, what it says at the end.
 fn brief(error: &anyhow::Error) -> String {
     let text = format!("{error:#}");
-    let mut lines = text.lines().filter(|line| !line.trim().is_empty());
-    let first = lines.next().unwrap_or_default();
-    let first = first.split("Verifier output").next().unwrap_or(first).trim_end();
+    let Some((first, log)) = text.split_once("Verifier output:") else { return text };
     let is_verdict = |line: &&str| {
-        !line.starts_with(|c: char| c.is_ascii_digit() || c == ';') && !line.starts_with("processed")
+        let line = line.trim();
+        let is_step = line.starts_with(|c: char| c.is_ascii_digit() || c == ';' || c == ':');
+        let is_figure = ["processed ", "verification time ", "stack depth "]
+            .iter()
+            .any(|figure| line.starts_with(figure));
+        !(line.is_empty() || is_step || is_figure)
     };
-    match lines.rfind(is_verdict) {
-        Some(verdict) => format!("{first} {}", verdict.trim()),
-        None => first.to_owned(),
-    }
+    let verdict = log.lines().rfind(is_verdict).unwrap_or("no reason given");
+    format!("{} {}", first.trim_end(), verdict.trim())
 }
 
 fn attach_to_cgroup(program: &mut Program, root: &Path) -> anyhow::Result<()> {
@@ -318,4 +319,22 @@ impl FactsBytes {
 /// CPUs that may ever be there: each has a part of every per-CPU map.
 pub(crate) fn possible_cpus() -> u64 {
     aya::util::nr_cpus().map_or(1, |cpus| cpus as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_verifier_s_log_its_verdict_is_told() {
+        let log = "the BPF_PROG_LOAD syscall returned Permission denied (os error 13). Verifier output: \
+                   0: R1=ctx() R10=fp0\n; x @ y.rs:1\n1: (79) r2 = *(u64 *)(r1 +16)\n\
+                   combined stack size of 2 calls is 544. Too large\nverification time 91 usec\n\
+                   stack depth 472+56\nprocessed 3501 insns\n: Permission denied (os error 13)";
+        assert_eq!(
+            brief(&anyhow::anyhow!(log)),
+            "the BPF_PROG_LOAD syscall returned Permission denied (os error 13). \
+             combined stack size of 2 calls is 544. Too large"
+        );
+    }
 }

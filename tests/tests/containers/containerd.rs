@@ -23,11 +23,15 @@ impl Containerd {
     fn start() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let path = |name| folder.path().join(name);
-        let (config, socket) = (path("config.toml"), path("socket"));
+        let config = path("config.toml");
         let text = format!(
-            "version = 2\nroot = {:?}\nstate = {:?}\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n[grpc]\naddress = {socket:?}\n",
-            path("root"),
-            path("state"),
+            "version = 2\n\
+             root = \"{0}/root\"\n\
+             state = \"{0}/state\"\n\
+             disabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n\
+             [grpc]\n\
+             address = \"{0}/socket\"\n",
+            folder.path().display()
         );
         fs::write(&config, text).expect("a configuration");
         let mut command = Command::new(runtime::program("containerd", "containerd"));
@@ -47,7 +51,8 @@ impl Containerd {
     /// Runs a container to its end, in a cgroup.
     fn run(&self, cgroup: &str, name: &str, args: &[&str]) {
         let mut command = client(self.folder.path());
-        command.args(["run", "--rm", "--cgroup", cgroup, IMAGE, name]);
+        command.args(["run", "--rm", "--fifo-dir"]).arg(self.folder.path().join("fifos"));
+        command.args(["--cgroup", cgroup, IMAGE, name]);
         runtime::run(command.args(args));
     }
 }
@@ -68,7 +73,7 @@ fn expect_container(
     let args = ["/bin/sh", "-c", "/bin/usleep 50000; :", id];
     containerd.run(&cgroups.path(below), &format!("test-{}", id.len()), &args);
     let event = agent.expect(None, "exec", &json!({ "process.args": args, "container.id": id }));
-    let pid = event["process"]["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok()).expect("a process id");
+    let pid = crate::pid(&event);
     agent.expect(pid, "exit", &json!({ "process.exit_code": 0, "container.id": id }));
 }
 

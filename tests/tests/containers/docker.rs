@@ -18,7 +18,7 @@ fn the_first_exec_has_the_id_that_docker_printed() {
     let container = json!({ "id": id, "runtime": "docker" });
     let exec = json!({ "process.args": args, "process.executable": "/bin/busybox", "container": container });
     let event = agent.expect(None, "exec", &exec);
-    let pid = event["process"]["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok()).expect("a process id");
+    let pid = crate::pid(&event);
     agent.expect(pid, "exit", &json!({ "process.exit_code": 5, "container": container }));
     expect_host(&agent);
     docker.remove(&id);
@@ -48,9 +48,9 @@ fn a_cgroup_inside_a_container_of_docker_keeps_its_id() {
     let (agent, cgroups) = agent();
     let docker = Docker::shared();
     let mount = format!("{}:/cgroup", agent.cgroup().display());
-    let script = "set -e; \
-        for place in /cgroup/docker/*; do own=$place; done; \
-        mkdir $own/nested; echo $$ > $own/nested/cgroup.procs; exec /bin/true nested";
+    // The host's name is the beginning of the id.
+    let script = "cd /cgroup/docker/$HOSTNAME* && mkdir nested && \
+        echo $$ > nested/cgroup.procs && exec /bin/true nested";
     let id = docker.run(&cgroups, &["--volume", &mount], &["/bin/sh", "-c", script]);
     assert_eq!(docker.wait(&id), "0");
     let container = json!({ "id": id, "runtime": "docker" });

@@ -13,6 +13,8 @@ mod many;
 mod pods;
 mod runc;
 
+use std::{fs, os::unix::fs::MetadataExt as _};
+
 use serde_json::{Value, json};
 use tellwire_tests::{Agent, at, program::Program, runtime::Cgroups};
 
@@ -41,6 +43,12 @@ fn expect_host(agent: &Agent) {
     agent.expect(child.pid, "exit", &none);
 }
 
+/// The process of an event, as the host counts.
+fn pid(event: &Value) -> u32 {
+    let pid = at(event, "process.pid").and_then(Value::as_u64);
+    pid.and_then(|pid| u32::try_from(pid).ok()).expect("a process id")
+}
+
 /// The lines of executions in a pid namespace of their own: in containers.
 fn isolated(events: &[Value]) -> impl Iterator<Item = &Value> {
     let host = namespace("self");
@@ -51,6 +59,5 @@ fn isolated(events: &[Value]) -> impl Iterator<Item = &Value> {
 
 /// The inode of a process's pid namespace.
 fn namespace(process: &str) -> u64 {
-    use std::os::unix::fs::MetadataExt as _;
-    std::fs::metadata(format!("/proc/{process}/ns/pid")).expect("a pid namespace").ino()
+    fs::metadata(format!("/proc/{process}/ns/pid")).expect("a pid namespace").ino()
 }

@@ -22,8 +22,7 @@ fn twenty_short_containers_of_docker_all_have_their_ids_at_the_first_exec() {
     for (name, id) in &ids {
         // By the event alone: whether the id is right is what is asked.
         let event = agent.expect(None, "exec", &json!({ "process.args": ["/bin/true", name] }));
-        let pid =
-            event["process"]["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok()).expect("a process id");
+        let pid = crate::pid(&event);
         assert_eq!(at(&event, "container"), Some(&json!({ "id": id, "runtime": "docker" })), "{event}");
         agent.expect(pid, "exit", &json!({ "process.exit_code": 0, "container.id": id }));
     }

@@ -19,9 +19,7 @@ fn expect_short(agent: &Agent, pid: u32, container: &Value) {
     for args in [json!(["/bin/true"]), json!(["/bin/usleep", "50000"])] {
         let child = json!({ "process.args": args, "process.parent.pid": pid, "container": container });
         let event = agent.expect(None, "exec", &child);
-        let child = at(&event, "process.pid").and_then(Value::as_u64).expect("a process id");
-        let child = u32::try_from(child).expect("a process id");
-        agent.expect(child, "exit", &json!({ "container": container }));
+        agent.expect(crate::pid(&event), "exit", &json!({ "container": container }));
     }
 }
 

@@ -29,7 +29,7 @@ use crate::{
 pub(crate) const DEFAULT_KERNEL: &str = "6.1";
 
 /// The files of `tests/tests` that run in a VM. The others need the distribution's programs.
-const TESTS: [&str; 4] = ["process", "network", "privilege", "agent"];
+const TESTS: [&str; 3] = ["process", "network", "privilege"];
 
 const LIMIT: Duration = Duration::from_mins(10);
 const BUSYBOX: &str = "/bin/busybox";
