@@ -70,7 +70,8 @@ wire! {
         pub remote: [u8; 16],
         pub tgid: u32,
         pub remote_port: u16,
-        pub reserved: u16,
+        /// [`Attempt::TRIED`] and the like.
+        pub state: u16,
     }
 
     /// A handshake: the value of `PENDING`.
@@ -79,6 +80,15 @@ wire! {
         pub subject: Subject,
         pub tuple: Tuple,
     }
+}
+
+impl Attempt {
+    /// The socket has not entered SYN_SENT.
+    pub const TRIED: u16 = 0;
+    /// It has: the outcome is told by socket.
+    pub const STARTED: u16 = 1;
+    /// The kernel closed it again before the call came back, and has no error but what the call returns.
+    pub const CLOSED: u16 = 2;
 }
 
 #[cfg(target_arch = "bpf")]
@@ -123,8 +133,8 @@ mod programs {
     const ECONNRESET: u32 = 104;
     const ETIMEDOUT: u32 = 110;
 
-    /// Key: the thread that is in connect. Written by the cgroup hooks; removed when the socket enters
-    /// SYN_SENT, at the call's exit, at the thread's next attempt and at its end. The agent sweeps what
+    /// Key: the thread that is in connect. Written by the cgroup hooks, marked when the socket enters SYN_SENT
+    /// and when it is closed from there; removed at the call's exit, at the thread's next attempt and at its end. The agent sweeps what
     /// stays. Where it is full, the attempt is counted as lost state: an upper bound, since one that goes on to a
     /// handshake is told all the same.
     #[map]
@@ -181,7 +191,7 @@ mod programs {
         let (tgid, tid) = kernel::current_ids();
         // What the thread tried before can no longer become a handshake.
         resolve_attempt(tid, 0);
-        let attempt = Attempt { remote, tgid, remote_port: u16::from_be(port as u16), reserved: 0 };
+        let attempt = Attempt { remote, tgid, remote_port: u16::from_be(port as u16), state: Attempt::TRIED };
         if ATTEMPTS.insert(tid, attempt, 0).is_err() {
             emit::state_lost(Kind::Connect);
         }
@@ -192,18 +202,18 @@ mod programs {
     pub fn connect_exit(ctx: TracePointContext) -> u32 {
         // SAFETY: the format of the syscall exit tracepoints.
         let result = unsafe { ctx.read_at::<i64>(16) }.unwrap_or(0);
-        if result < 0 {
-            resolve_attempt(kernel::current_tid(), result.unsigned_abs() as u32);
-        }
+        let error = if result < 0 { result.unsigned_abs() as u32 } else { 0 };
+        resolve_attempt(kernel::current_tid(), error);
         0
     }
 
-    /// Tells an attempt of this thread that never became a handshake, if there is one.
+    /// Ends an attempt of this thread, if there is one; tells it unless it became a handshake. An `error` of 0
+    /// is none that is known.
     #[inline(always)]
     pub(crate) fn resolve_attempt(tid: u32, error: u32) {
         // SAFETY: copied at once; only this thread writes its entry.
         let Some(attempt) = ATTEMPTS.get_ptr(tid).map(|attempt| unsafe { *attempt }) else { return };
-        if ATTEMPTS.remove(tid).is_err() {
+        if ATTEMPTS.remove(tid).is_err() || attempt.state == Attempt::STARTED {
             return;
         }
         let Some(subject) = Subject::current() else { return };
@@ -214,8 +224,26 @@ mod programs {
             local_port: 0,
             reserved: 0,
         };
-        let outcome = if error == 0 { Outcome::Failed } else { outcome(error) };
+        let outcome = match (error, attempt.state) {
+            (0, Attempt::CLOSED) => Outcome::Aborted,
+            (0, _) => Outcome::Failed,
+            _ => outcome(error),
+        };
         tell(&subject, &Connect { tuple, outcome: outcome as u32, error, duration: 0 }, kernel::now());
+    }
+
+    /// Moves this thread's attempt from one state to the next; `false` where it is in another, or there is none.
+    #[inline(always)]
+    fn advance(tid: u32, from: u16, to: u16) -> bool {
+        let Some(attempt) = ATTEMPTS.get_ptr_mut(tid) else { return false };
+        // SAFETY: a pointer into a map's value, which only this thread writes.
+        unsafe {
+            if (*attempt).state != from {
+                return false;
+            }
+            (*attempt).state = to;
+        }
+        true
     }
 
     /// hook: `inet_sock_set_state(const struct sock *sk, const int oldstate, const int newstate)`: the change
@@ -240,7 +268,7 @@ mod programs {
             return None;
         }
         // Who made the attempt was looked at then, and need not be again.
-        let attempted = ATTEMPTS.remove(kernel::current_tid()).is_ok();
+        let attempted = advance(kernel::current_tid(), Attempt::TRIED, Attempt::STARTED);
         if !attempted && !scope::contains_current() {
             return None;
         }
@@ -290,14 +318,26 @@ mod programs {
         let pending = unsafe { *PENDING.get_ptr(socket.0)? };
         PENDING.remove(socket.0).ok()?;
         let now = kernel::now();
-        let tuple = tuple(socket).unwrap_or(pending.tuple);
+        let mut tuple = tuple(socket).unwrap_or(pending.tuple);
+        if tuple.local_port == 0 {
+            tuple.local_port = u16::from_be(socket.read(offset!(inet_sport)).unwrap_or(0));
+        }
         let (outcome, error) = if new == TCP_ESTABLISHED {
             (Outcome::Established, 0)
         } else {
             let hard = socket.read::<u32>(offset!(sock_err)).unwrap_or(0);
             let error =
                 if hard == 0 { socket.read::<u32>(offset!(sock_err_soft)).unwrap_or(0) } else { hard };
-            if error == 0 { (Outcome::Aborted, 0) } else { (outcome(error), error) }
+            if error == 0 {
+                // The thread is still in connect: that will say why.
+                let tid = kernel::current_tid();
+                if tid == pending.subject.tid && advance(tid, Attempt::STARTED, Attempt::CLOSED) {
+                    return None;
+                }
+                (Outcome::Aborted, 0)
+            } else {
+                (outcome(error), error)
+            }
         };
         let connect = Connect { tuple, outcome: outcome as u32, error, duration: now - pending.time };
         tell(&pending.subject, &connect, now);

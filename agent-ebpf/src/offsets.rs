@@ -164,6 +164,8 @@ offsets! {
     required sock_num [2] = "sock.__sk_common.skc_num";
     required sock_v6_daddr [16] = "sock.__sk_common.skc_v6_daddr";
     required sock_v6_rcv_saddr [16] = "sock.__sk_common.skc_v6_rcv_saddr";
+    /// Stays when the port is given back, which is before the change to CLOSE is told.
+    required inet_sport [2] = "inet_sock.inet_sport";
     /// A bit field before 5.6, which is not supported.
     required sock_protocol [2] = "sock.sk_protocol";
     required sock_err [4] = "sock.sk_err";

@@ -4,6 +4,7 @@ use std::{
     fs::File,
     io::{self, Read as _, Write as _},
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    num::NonZeroU32,
     os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
     sync::{
         Arc,
@@ -15,8 +16,8 @@ use std::{
 use rustix::{
     io::Errno,
     net::{
-        AddressFamily, SocketAddrAny, SocketFlags, SocketType, bind, connect, getpeername, getsockname,
-        listen, socket_with, sockopt::socket_error,
+        AddressFamily, Protocol, SocketAddrAny, SocketFlags, SocketType, bind, connect, getpeername,
+        getsockname, listen, socket_with, sockopt::socket_error,
     },
     thread::UnshareFlags,
 };
@@ -99,6 +100,13 @@ pub fn address(listener: &TcpListener) -> SocketAddr {
 /// A socket for a connection.
 pub fn stream_socket(family: AddressFamily, flags: SocketFlags) -> OwnedFd {
     socket_with(family, SocketType::STREAM, flags, None).expect("a socket")
+}
+
+/// The same, of a protocol by its number.
+pub fn stream_socket_of(family: AddressFamily, protocol: u32) -> OwnedFd {
+    let protocol = NonZeroU32::new(protocol).map(Protocol::from_raw);
+    socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, protocol)
+        .expect("a socket of this protocol")
 }
 
 /// A connect that does not wait for its outcome.

@@ -67,6 +67,7 @@ impl PendingConnects {
             if is_old
                 && let Ok(attempt) = Attempt::read_from_bytes(words.as_bytes())
                 && self.attempts.remove(tid).is_ok()
+                && attempt.state != Attempt::STARTED
             {
                 take(Swept::Attempt { tid: *tid, attempt });
             }

@@ -8,7 +8,7 @@ use std::{
 use serde_json::value::{RawValue, to_raw_value};
 use tellwire_ebpf::{
     cgroup::Cgroup,
-    network::{Connect, Outcome, Tuple},
+    network::{Attempt, Connect, Outcome, Tuple},
     privilege,
     wire::{Header, Kind, Ring, Subject, VERSION},
 };
@@ -274,7 +274,9 @@ impl State {
                     local_port: 0,
                     reserved: 0,
                 };
-                (self.processes.subject(attempt.tgid, *tid), tuple, 0, Outcome::Failed)
+                let outcome =
+                    if attempt.state == Attempt::CLOSED { Outcome::Aborted } else { Outcome::Failed };
+                (self.processes.subject(attempt.tgid, *tid), tuple, 0, outcome)
             }
         };
         let Some(subject) = subject else {

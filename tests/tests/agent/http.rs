@@ -1,4 +1,4 @@
-//! Metrics and health, as whoever asks sees them.
+//! Metrics and health, as whoever asks sees them. Nobody works where the shared agent looks.
 
 use serde_json::{Value, json};
 use tellwire_tests::Agent;
@@ -18,7 +18,7 @@ fn an_agent_that_does_all_its_work_is_ready() {
 
 #[test]
 fn every_metric_has_a_help_text_and_every_label_set_starts_at_zero() {
-    let agent = Agent::start();
+    let agent = Agent::shared();
     let (_, text) = agent.get("/metrics");
     for line in text.lines().filter(|line| !line.starts_with('#')) {
         let name = line.split(['{', ' ']).next().unwrap_or_default();

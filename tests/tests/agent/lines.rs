@@ -6,7 +6,8 @@ use std::{
     path::Path,
 };
 
-use tellwire_tests::{Agent, ecs, fork, net, program::Program, sys};
+use serde_json::{Value, json};
+use tellwire_tests::{Agent, at, ecs, fork, net, program::Program, sys};
 
 use crate::work;
 
@@ -67,27 +68,27 @@ fn every_line_of_every_action_keeps_to_the_schema() {
         events.iter().filter_map(|event| event["event"]["action"].as_str()).collect();
     // A change that no call explains is made by a system call that only one architecture has.
     assert_eq!(actions.len(), 14 + usize::from(cfg!(target_arch = "x86_64")), "{actions:?}");
+    assert_common(&events);
+    agent.expect_metric("tellwire_sequence_gaps_total", &[], 0);
 }
 
-#[test]
-fn lines_share_what_every_line_says_and_no_number_comes_twice() {
-    let agent = Agent::start();
-    everything(&agent);
+/// What every line says; and no number of a record comes twice.
+fn assert_common(events: &[Value]) {
     let mut numbers = BTreeSet::new();
-    for event in agent.events() {
-        assert_eq!(event["ecs"]["version"], "9.1.0");
-        assert_eq!(event["tellwire"]["schema"], 1);
-        assert_eq!(event["event"]["kind"], "event");
-        for field in ["entity_id", "name"] {
-            assert!(event["process"][field].is_string(), "{field} in {event}");
+    for event in events {
+        let said = ["ecs.version", "event.kind", "tellwire.schema"].map(|path| at(event, path));
+        assert_eq!(said, [Some(&json!("9.1.0")), Some(&json!("event")), Some(&json!(1))], "{event}");
+        for path in ["process.entity_id", "process.name", "host.boot.id", "user.id"] {
+            assert!(at(event, path).is_some_and(Value::is_string), "{path} in {event}");
         }
-        assert!(event["host"]["boot"]["id"].is_string() && event["user"]["id"].is_string(), "{event}");
         // A derived event has no number: its record is another one's.
-        let is_derived = event["event"]["action"] == "credentials_changed";
-        let number = ["sequence_cpu", "sequence_ring"].map(|key| event["tellwire"][key].to_string());
-        let sequence = event["event"]["sequence"].as_u64();
-        assert_eq!(sequence.is_none(), is_derived, "{event}");
-        assert!(is_derived || numbers.insert((number, sequence)), "twice: {event}");
+        let is_derived = at(event, "event.action").is_some_and(|action| action == "credentials_changed");
+        let number =
+            ["tellwire.sequence_cpu", "tellwire.sequence_ring", "event.sequence"].map(|path| at(event, path));
+        assert!(number.iter().all(|part| part.is_none() == is_derived), "{event}");
+        assert!(
+            is_derived || numbers.insert(number.map(|part| part.map(Value::to_string))),
+            "twice: {event}"
+        );
     }
-    agent.expect_metric("tellwire_sequence_gaps_total", &[], 0);
 }

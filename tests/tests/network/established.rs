@@ -203,6 +203,23 @@ fn data_on_the_first_packet_is_a_connect_too() {
     agent.expect(child.pid, "connect", &child.join());
 }
 
+/// What connects is a TCP socket below; the one that the process holds changes its state beside it.
+#[test]
+fn a_multipath_connect_is_told_once() {
+    const MULTIPATH: u32 = 262;
+    let agent = Agent::shared();
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("listening");
+    let to = net::address(&listener);
+    let mut child = agent.fork(|| {
+        let socket = net::stream_socket_of(AddressFamily::INET, MULTIPATH);
+        connect(&socket, &to).expect("a connection");
+        ends(&socket.into())
+    });
+    agent.settle(&mut child);
+    assert_eq!(outcomes(&agent.events_of(child.pid, "connect")), ["established"]);
+    agent.expect(child.pid, "connect", &child.join());
+}
+
 #[test]
 fn what_is_no_tcp_connect_is_not_told_as_one() {
     let agent = Agent::shared();
