@@ -155,7 +155,7 @@ impl Default for Kernel {
 
 impl Default for Processes {
     fn default() -> Self {
-        Self { max: const { Count::new(65536) }, keep_exited: const { Time::from_millis(10_000) } }
+        Self { max: const { Count::new(65536) }, keep_exited: const { Time::from_millis(5_000) } }
     }
 }
 
