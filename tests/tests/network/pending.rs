@@ -55,8 +55,9 @@ fn a_process_that_is_killed_while_it_waits_aborts_its_connect() {
         TcpStream::connect(to).expect("never");
     });
     tellwire_tests::until("a connect that waits", || {
-        let waits = fs::read_to_string(format!("/proc/{}/wchan", child.pid)).expect("what it waits for");
-        (waits.contains("connect") || waits.contains("wait_woken")).then_some(())
+        let call =
+            fs::read_to_string(format!("/proc/{}/syscall", child.pid)).expect("the call that it is in");
+        call.starts_with(&format!("{} ", libc::SYS_connect)).then_some(())
     });
     child.kill(rustix::process::Signal::KILL);
     agent.settle(&mut child);
