@@ -99,7 +99,6 @@ offsets! {
     required cgroup_self [0] = "cgroup.self";
     required cgroup_kn [8] = "cgroup.kn";
     required cgroup_root [8] = "cgroup.root";
-    required cgroup_level [4] = "cgroup.level";
     required cgroup_root_hierarchy_id [4] = "cgroup_root.hierarchy_id";
     required kernfs_node_id [8] = "kernfs_node.id";
 
