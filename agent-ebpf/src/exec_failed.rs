@@ -19,16 +19,17 @@ pub(crate) use programs::forget;
 #[cfg(target_arch = "bpf")]
 mod programs {
     use aya_ebpf::{
-        macros::{map, tracepoint},
+        EbpfContext as _,
+        macros::{fexit, map, tracepoint},
         maps::HashMap,
-        programs::TracePointContext,
+        programs::{FExitContext, TracePointContext},
     };
 
     use super::ExecFailed;
     use crate::{
         counters::{EXECS, count},
         emit,
-        kernel::{self, copy_user_str},
+        kernel::{self, Pointer as _, Typed, argument, copy_user_str},
         scope,
         wire::{Header, Kind, Span, Subject},
     };
@@ -72,22 +73,55 @@ mod programs {
     /// hook: `syscalls:sys_exit_execve` and `sys_exit_execveat`, `long ret` at 16.
     #[tracepoint]
     pub fn exec_exit(ctx: TracePointContext) -> u32 {
-        let _nothing_to_tell = on_exec_exit(&ctx);
+        let tid = kernel::current_tid();
+        // SAFETY: the value is copied at once.
+        let Some(filename) = TRIED.get_ptr(tid).map(|filename| unsafe { *filename }) else { return 0 };
+        forget(tid);
+        // SAFETY: the format of the syscall exit tracepoints.
+        if let Ok(result) = unsafe { ctx.read_at::<i64>(16) } {
+            ended(filename, result);
+        }
         0
     }
 
+    /// The kernel's functions that the calls begin with, one for each ABI: at their end the pointer to the path is
+    /// still where the caller had it. `path` is its place among `Host::exec_path_registers`.
+    macro_rules! functions {
+        ($($program:ident: path $path:literal;)*) => {$(
+            #[fexit]
+            pub fn $program(ctx: FExitContext) -> i32 {
+                // SAFETY: the function has one argument, and its result stands behind it.
+                let (registers, result) =
+                    unsafe { (Typed::argument(ctx.as_ptr(), 0), argument(ctx.as_ptr(), 1) as i64) };
+                if result < 0
+                    && scope::contains_current()
+                    && let Some(filename) = registers.read(kernel::exec_path_register($path))
+                {
+                    ended(filename, result);
+                }
+                0
+            }
+        )*};
+    }
+
+    // hook: `long __x64_sys_execve(const struct pt_regs *regs)`, `__ia32_compat_sys_execve` and the like.
+    // <https://github.com/torvalds/linux/blob/v6.18/fs/exec.c>
+    functions! {
+        execve_failed: path 0;
+        execveat_failed: path 1;
+        execve_failed_compat: path 2;
+        execveat_failed_compat: path 3;
+    }
+
     #[inline(always)]
-    fn on_exec_exit(ctx: &TracePointContext) -> Option<()> {
-        let tid = kernel::current_tid();
-        // SAFETY: the value is copied at once.
-        let filename = unsafe { *TRIED.get_ptr(tid)? };
-        forget(tid);
-        // SAFETY: the format of the syscall exit tracepoints.
-        let result = unsafe { ctx.read_at::<i64>(16) }.ok()?;
-        if result >= 0 {
-            return None;
+    fn ended(filename: u64, result: i64) {
+        if result < 0 {
+            let _nothing_to_tell = failed(filename, result.unsigned_abs() as u32);
         }
-        let error = result.unsigned_abs() as u32;
+    }
+
+    #[inline(never)]
+    fn failed(filename: u64, error: u32) -> Option<()> {
         let subject = Subject::current()?;
         count(&subject, EXECS + 1);
         let time = kernel::now();

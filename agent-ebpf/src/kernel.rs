@@ -81,6 +81,14 @@ pub(crate) fn credential_call(index: usize) -> u32 {
     unsafe { ptr::read_volatile(numbers.add(index)) }
 }
 
+/// Where among the saved registers the path of an exec stands, see `Host::exec_path_registers`.
+#[inline(always)]
+pub(crate) fn exec_path_register(index: usize) -> Field {
+    let registers = ptr::addr_of!(HOST.exec_path_registers).cast::<u32>();
+    // SAFETY: as in `frozen!`; callers name an index of the table.
+    Field(unsafe { ptr::read_volatile(registers.add(index)) })
+}
+
 /// Whether [`Typed`] pointers are to be had.
 #[inline(always)]
 pub(crate) fn has_typed_task() -> bool {
@@ -124,6 +132,17 @@ impl Typed {
     pub(crate) fn current() -> Self {
         // SAFETY: the helper has no precondition.
         Self(unsafe { helpers::bpf_get_current_task_btf() } as u64)
+    }
+
+    /// The argument `index` of a kernel function, which is a pointer to a struct.
+    ///
+    /// # Safety
+    ///
+    /// `context` is that of a program on a function with that many arguments.
+    #[inline(always)]
+    pub(crate) unsafe fn argument(context: *mut core::ffi::c_void, index: usize) -> Self {
+        // SAFETY: the caller's promise.
+        Self(unsafe { argument(context, index) })
     }
 }
 
@@ -299,11 +318,11 @@ pub(crate) fn current_cgroup() -> u64 {
     unsafe { helpers::bpf_get_current_cgroup_id() }
 }
 
-/// The argument `index` of a raw tracepoint.
+/// The argument `index` of a raw tracepoint or of a kernel function; a function's result stands behind its arguments.
 ///
 /// # Safety
 ///
-/// `context` is a raw tracepoint's context, and the tracepoint has that many arguments.
+/// `context` is that of a program on one with that many arguments.
 #[inline(always)]
 pub(crate) unsafe fn argument(context: *mut core::ffi::c_void, index: usize) -> u64 {
     // SAFETY: the caller's promise.

@@ -98,9 +98,9 @@ pub(crate) use programs::resolve_attempt;
 mod programs {
     use aya_ebpf::{
         EbpfContext as _,
-        macros::{cgroup_sock_addr, map, raw_tracepoint, tracepoint},
+        macros::{cgroup_sock_addr, fexit, map, raw_tracepoint, tracepoint},
         maps::HashMap,
-        programs::{RawTracePointContext, SockAddrContext, TracePointContext},
+        programs::{FExitContext, RawTracePointContext, SockAddrContext, TracePointContext},
     };
 
     use core::mem::MaybeUninit;
@@ -197,14 +197,29 @@ mod programs {
         }
     }
 
+    /// hook: `int __sys_connect_file(struct file *, struct sockaddr_storage *, int addrlen, int file_flags)`, where
+    /// connect of every ABI and that of io_uring come together.
+    /// <https://github.com/torvalds/linux/blob/v6.18/net/socket.c>
+    #[fexit]
+    pub fn connect_returns(ctx: FExitContext) -> i32 {
+        // SAFETY: the result stands behind four arguments.
+        returned(i64::from(unsafe { argument(ctx.as_ptr(), 4) } as i32));
+        0
+    }
+
     /// hook: `syscalls:sys_exit_connect`, `long ret` at 16.
     #[tracepoint]
     pub fn connect_exit(ctx: TracePointContext) -> u32 {
         // SAFETY: the format of the syscall exit tracepoints.
-        let result = unsafe { ctx.read_at::<i64>(16) }.unwrap_or(0);
+        returned(unsafe { ctx.read_at::<i64>(16) }.unwrap_or(0));
+        0
+    }
+
+    /// The thread comes back from connect.
+    #[inline(always)]
+    fn returned(result: i64) {
         let error = if result < 0 { result.unsigned_abs() as u32 } else { 0 };
         resolve_attempt(kernel::current_tid(), error);
-        0
     }
 
     /// Ends an attempt of this thread, if there is one; tells it unless it became a handshake. An `error` of 0

@@ -52,16 +52,17 @@ pub(crate) use programs::forget;
 #[cfg(target_arch = "bpf")]
 mod programs {
     use aya_ebpf::{
-        macros::{map, tracepoint},
+        EbpfContext as _,
+        macros::{fentry, fexit, map, tracepoint},
         maps::HashMap,
-        programs::TracePointContext,
+        programs::{FEntryContext, FExitContext, TracePointContext},
     };
 
     use super::{Call, Credentials, Entered};
     use crate::{
         counters::{CREDENTIALS, count},
         emit,
-        kernel::{self, Pointer as _, Ptr, offset},
+        kernel::{self, Pointer as _, Ptr, argument, offset},
         scope, task,
         wire::{Capabilities, Header, Kind, Subject},
     };
@@ -95,63 +96,120 @@ mod programs {
         CALLS.into_iter().find(|call| kernel::credential_call(*call as usize) == number)
     }
 
+    /// The kernel's functions that every way into a call goes through, whatever the caller's ABI: for each a program
+    /// at its entry and one at its end. `asked` of the arguments are the call's own; the result stands behind all.
+    macro_rules! functions {
+        ($($enter:ident, $exit:ident: $call:ident, asked $asked:literal, result $result:literal;)*) => {$(
+            #[fentry]
+            pub fn $enter(ctx: FEntryContext) -> i32 {
+                let mut arguments = [0; 3];
+                for index in 0..$asked {
+                    // SAFETY: the function has that many arguments.
+                    arguments[index] = unsafe { argument(ctx.as_ptr(), index) };
+                }
+                enter(Call::$call as u32, &arguments)
+            }
+
+            #[fexit]
+            pub fn $exit(ctx: FExitContext) -> i32 {
+                // SAFETY: the result stands behind the arguments.
+                exit(unsafe { argument(ctx.as_ptr(), $result) } as i64)
+            }
+        )*};
+    }
+
+    // hook: `long __sys_setuid(uid_t uid)` and the like, which the 16-bit calls of 32-bit programs come to as well.
+    // <https://github.com/torvalds/linux/blob/v6.18/kernel/sys.c>, kernel/uid16.c
+    functions! {
+        setuid_enter, setuid_exit: Setuid, asked 1, result 1;
+        setgid_enter, setgid_exit: Setgid, asked 1, result 1;
+        setreuid_enter, setreuid_exit: Setreuid, asked 2, result 2;
+        setregid_enter, setregid_exit: Setregid, asked 2, result 2;
+        setresuid_enter, setresuid_exit: Setresuid, asked 3, result 3;
+        setresgid_enter, setresgid_exit: Setresgid, asked 3, result 3;
+        setfsuid_enter, setfsuid_exit: Setfsuid, asked 1, result 1;
+        setfsgid_enter, setfsgid_exit: Setfsgid, asked 1, result 1;
+    }
+
+    // hook: `long __x64_sys_setgroups(const struct pt_regs *regs)` and the like, one for each ABI: what these calls
+    // share is reached by those alone that are allowed.
+    functions! {
+        setgroups_enter, setgroups_exit: Setgroups, asked 0, result 1;
+        setgroups_enter_compat, setgroups_exit_compat: Setgroups, asked 0, result 1;
+        setgroups_enter_16, setgroups_exit_16: Setgroups, asked 0, result 1;
+        capset_enter, capset_exit: Capset, asked 0, result 1;
+        capset_enter_compat, capset_exit_compat: Capset, asked 0, result 1;
+    }
+
     /// hook: `syscalls:sys_enter_*` of the calls: `int __syscall_nr` at 8, arguments from 16 on.
     #[tracepoint]
     pub fn credentials_enter(ctx: TracePointContext) -> u32 {
-        if entered(&ctx).is_none() {
+        let read = |at| {
+            // SAFETY: the format of the syscall entry tracepoints.
+            unsafe { ctx.read_at::<u64>(at) }.unwrap_or(0)
+        };
+        // Arguments beyond a call's own are what the registers hold; the agent knows how many count.
+        let arguments = [read(16), read(24), read(32)];
+        if let Some(call) = call(read(8) as u32) {
+            enter(call as u32, &arguments);
+        }
+        0
+    }
+
+    /// hook: `syscalls:sys_exit_*` of the calls, `long ret` at 16.
+    #[tracepoint]
+    pub fn credentials_exit(ctx: TracePointContext) -> u32 {
+        // SAFETY: the format of the syscall exit tracepoints.
+        if let Ok(result) = unsafe { ctx.read_at::<i64>(16) } {
+            exit(result);
+        }
+        0
+    }
+
+    /// Out of line, as is [`exit`]: a program of each function comes here.
+    #[inline(never)]
+    fn enter(call: u32, arguments: &[u64; 3]) -> i32 {
+        if scope::contains_current() && entered(call, arguments).is_none() {
             emit::state_lost(Kind::Credentials);
         }
         0
     }
 
     #[inline(always)]
-    fn entered(ctx: &TracePointContext) -> Option<()> {
-        if !scope::contains_current() {
-            return Some(());
-        }
-        let read = |at| {
-            // SAFETY: the format of the syscall entry tracepoints.
-            unsafe { ctx.read_at::<u64>(at) }.unwrap_or(0)
-        };
-        // SAFETY: as above.
-        let call = call(unsafe { ctx.read_at::<u32>(8) }.ok()?)?;
+    fn entered(call: u32, arguments: &[u64; 3]) -> Option<()> {
         let cred = task::credentials(Ptr::current())?;
-        // Arguments beyond a call's own are what the registers hold; the agent knows how many count.
-        let arguments = [read(16), read(24), read(32)];
         let entered = Entered {
-            call: call as u32,
+            call,
             groups: groups(cred),
-            arguments,
+            arguments: *arguments,
             ids: task::ids(cred)?,
             capabilities: task::capabilities(cred)?,
         };
         ENTERED.insert(kernel::current_tid(), &entered, 0).ok()
     }
 
-    /// hook: `syscalls:sys_exit_*` of the calls, `long ret` at 16.
-    #[tracepoint]
-    pub fn credentials_exit(ctx: TracePointContext) -> u32 {
-        let _nothing_to_tell = exited(&ctx);
+    #[inline(never)]
+    fn exit(result: i64) -> i32 {
+        let tid = kernel::current_tid();
+        if let Some(entered) = ENTERED.get_ptr(tid) {
+            // SAFETY: only this thread writes its entry, which is not copied: the stack is short.
+            let _nothing_to_tell = exited(unsafe { &*entered }, result);
+            forget(tid);
+        }
         0
     }
 
     #[inline(always)]
-    fn exited(ctx: &TracePointContext) -> Option<()> {
-        let tid = kernel::current_tid();
-        // SAFETY: copied at once; only this thread writes its entry.
-        let entered = unsafe { *ENTERED.get_ptr(tid)? };
-        forget(tid);
-        // SAFETY: the format of the syscall exit tracepoints.
-        let result = unsafe { ctx.read_at::<i64>(16) }.ok()?;
+    fn exited(entered: &Entered, result: i64) -> Option<()> {
         if !scope::contains_current() {
             return None;
         }
         let subject = Subject::current()?;
         let cred = task::credentials(Ptr::current())?;
         let error = if entered.call == Call::Setfsuid as u32 {
-            denied(subject.ids.fsuid == entered.ids.fsuid, &entered, result)
+            denied(subject.ids.fsuid == entered.ids.fsuid, entered, result)
         } else if entered.call == Call::Setfsgid as u32 {
-            denied(subject.ids.fsgid == entered.ids.fsgid, &entered, result)
+            denied(subject.ids.fsgid == entered.ids.fsgid, entered, result)
         } else if result < 0 {
             result.unsigned_abs() as u32
         } else {
@@ -167,18 +225,18 @@ mod programs {
             emit::ring_full(Kind::Credentials);
             return None;
         };
-        // SAFETY: the slot has the body's size behind the header, and is aligned to 8.
+        let body = slot.body::<Credentials>();
+        // SAFETY: the slot has the body's size behind the header, and is aligned to 8. Member by member: the whole would
+        // stand on the stack first, which is short.
         unsafe {
-            slot.body::<Credentials>().write(Credentials {
-                call: entered.call,
-                error,
-                arguments: entered.arguments,
-                old: entered.ids,
-                old_capabilities: entered.capabilities,
-                new_capabilities: task::capabilities(cred).unwrap_or(Capabilities::NONE),
-                old_groups: entered.groups,
-                new_groups: groups(cred),
-            });
+            (&raw mut (*body).call).write(entered.call);
+            (&raw mut (*body).error).write(error);
+            (&raw mut (*body).arguments).write(entered.arguments);
+            (&raw mut (*body).old).write(entered.ids);
+            (&raw mut (*body).old_capabilities).write(entered.capabilities);
+            (&raw mut (*body).new_capabilities).write(task::capabilities(cred).unwrap_or(Capabilities::NONE));
+            (&raw mut (*body).old_groups).write(entered.groups);
+            (&raw mut (*body).new_groups).write(groups(cred));
         }
         slot.submit(Kind::Credentials, &subject, time, LEN, 0);
         Some(())

@@ -20,6 +20,8 @@ wire! {
         pub reserved: u32,
         /// System call numbers of this architecture, by the order of [`crate::privilege::Call`].
         pub credential_calls: [u32; 10],
+        /// Where a `pt_regs` has the pointer to the path: of execve and execveat, then of both from 32-bit programs.
+        pub exec_path_registers: [u32; 4],
     }
 
     /// Settings that can be changed while the programs run; the one element of the map `SETTINGS`.
@@ -53,6 +55,7 @@ impl Host {
         typed_task: 0,
         reserved: 0,
         credential_calls: [u32::MAX; 10],
+        exec_path_registers: [u32::MAX; 4],
     };
 }
 

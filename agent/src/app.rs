@@ -132,6 +132,7 @@ fn options(config: &Config, wanted: &[bool; Action::COUNT]) -> Options {
         cgroup_counters: kernel.cgroup_counters.get(),
         throttle: std::array::from_fn(|_| throttle.next().unwrap_or(0)),
         kinds,
+        function_hooks: kernel.function_hooks,
         log_level: kernel.log as u8,
     }
 }
@@ -165,7 +166,7 @@ impl Assembly {
         let fanout = opened.start(config.output.queue_bytes.get() as usize, &observer(&histograms))?;
         let readiness = Arc::new(Readiness::default());
         for probe in kernel.probes.iter().filter(|probe| !probe.is_attached()) {
-            let reason = probe.failure.as_deref().unwrap_or_default();
+            let reason = probe.failure().unwrap_or_default();
             readiness.degrade(format!("probe {} is not attached: {reason}", probe.probe.name));
         }
         let parts = Parts {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::{
     failure::Failure,
     host::HostRoot,
-    kernel::{Attached, Kernel, offsets, options::Options, support},
+    kernel::{Attached, Kernel, offsets, options::Options, probes::Point, support},
     scope::Scope,
 };
 
@@ -41,16 +41,22 @@ impl Report<'_> {
             .kernel
             .probes
             .iter()
-            .map(|Attached { probe, failure }| {
+            .map(|attached| {
+                let Attached { probe, chosen, passed_over } = attached;
+                let points = chosen.map_or(&[] as &[Point], |chosen| chosen.points);
                 json!({
                     "probe": probe.name,
                     "gives": probe.gives,
-                    "attached": failure.is_none(),
-                    "reason": failure,
-                    "note": probe.note,
-                    "hooks": probe.points.iter().map(|point| format!("{:?}", point.hook)).collect::<Vec<_>>(),
-                    "verified_instructions": probe
-                        .points
+                    "attached": attached.is_attached(),
+                    "by": chosen.map(|chosen| chosen.by.name()),
+                    "reason": attached.failure(),
+                    "note": chosen.map_or("", |chosen| chosen.note),
+                    "passed_over": passed_over
+                        .iter()
+                        .map(|(alternative, why)| json!({"by": alternative.by.name(), "reason": why}))
+                        .collect::<Vec<_>>(),
+                    "hooks": points.iter().map(|point| format!("{:?}", point.hook)).collect::<Vec<_>>(),
+                    "verified_instructions": points
                         .iter()
                         .filter_map(|point| verified.iter().find(|(name, _)| *name == point.program))
                         .map(|(_, count)| count)
@@ -78,14 +84,18 @@ impl Report<'_> {
         let _infallible = writeln!(text, "cgroup v2   {v2}");
         let _infallible = writeln!(text, "cgroup v1   {v1}");
         let _infallible = writeln!(text, "cpus        {}\n", crate::kernel::possible_cpus());
-        for Attached { probe, failure } in &self.kernel.probes {
-            let mark = if failure.is_none() { "yes" } else { "NO" };
+        for attached in &self.kernel.probes {
+            let Attached { probe, chosen, passed_over } = attached;
+            let mark = if attached.is_attached() { "yes" } else { "NO" };
             let _infallible = writeln!(text, "{mark:<4}{:<17}{}", probe.name, probe.gives);
-            if let Some(reason) = failure {
-                let _infallible = writeln!(text, "{:21}not attached: {reason}", "");
+            if let Some(chosen) = chosen {
+                let _infallible = writeln!(text, "{:21}by {}", "", chosen.by.name());
             }
-            if !probe.note.is_empty() {
-                let _infallible = writeln!(text, "{:21}{}", "", probe.note);
+            for (alternative, why) in passed_over {
+                let _infallible = writeln!(text, "{:21}not by {}: {why}", "", alternative.by.name());
+            }
+            if let Some(note) = chosen.map(|chosen| chosen.note).filter(|note| !note.is_empty()) {
+                let _infallible = writeln!(text, "{:21}{note}", "");
             }
         }
         text

@@ -83,6 +83,10 @@ pub(crate) struct Kernel {
     /// How often the rings are read under traffic. Longer costs less and needs larger rings: a
     /// ring must hold what comes in meanwhile.
     pub(crate) poll_interval: Time<1, 1000>,
+    /// Whether functions of the kernel are hooked where it lets them be: credential calls, failed execs and the
+    /// errno of a connect, of every ABI and at no cost to others. Without it, or where the kernel does not,
+    /// tracepoints of system calls take their place. `tellwire check` says which it is.
+    pub(crate) function_hooks: bool,
     /// How much the kernel programs say about themselves, in the agent's log. It costs time in
     /// the kernel: for finding a fault, not for running.
     pub(crate) log: KernelLog,
@@ -148,6 +152,7 @@ impl Default for Kernel {
             throttle_network: const { Count::new(100_000) },
             throttle_urgent: const { Count::new(20_000) },
             poll_interval: const { Time::from_millis(10) },
+            function_hooks: true,
             log: KernelLog::Off,
         }
     }

@@ -21,6 +21,17 @@ impl Failure {
         Self::new(USAGE, error)
     }
 
+    /// What the command line's parser says, in one line: without how to use the command, which `--help` tells.
+    pub(crate) fn command_line(error: &clap::Error) -> Self {
+        let text = error.render().to_string();
+        let told = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
+        let lines: Vec<_> =
+            told.filter(|line| !line.is_empty() && !line.starts_with("For more information")).collect();
+        let line = lines.join("; ");
+        let line = line.strip_prefix("error: ").unwrap_or(&line).replace(":; ", ": ").replace("; [", " [");
+        Self { status: USAGE, reason: format!("{line}: see `tellwire --help`") }
+    }
+
     /// The kernel does not offer what it takes.
     pub(crate) fn unavailable(error: impl Into<anyhow::Error>) -> Self {
         Self::new(UNAVAILABLE, error)

@@ -29,20 +29,27 @@ use failure::Failure;
 fn main() -> ExitCode {
     let cli = match cli::parse() {
         Ok(cli) => cli,
+        Err(error) if error.use_stderr() && error.kind() != MISSING => {
+            return end(&Failure::command_line(&error));
+        }
         Err(error) => {
-            let is_error = error.use_stderr();
-            // Nothing can be done where not even this can be printed.
+            // Help, asked for or not. Nothing can be done where not even this can be printed.
             let _unprinted = error.print();
-            return if is_error { ExitCode::from(64) } else { ExitCode::SUCCESS };
+            return ExitCode::from(u8::from(error.use_stderr()) * 64);
         }
     };
     match dispatch(&cli.command) {
         Ok(code) => code,
-        Err(failure) => {
-            let _unprinted = writeln!(io::stderr(), "tellwire: {failure}");
-            failure.status()
-        }
+        Err(failure) => end(&failure),
     }
+}
+
+/// `tellwire` alone: what it can do is printed, as by `--help`.
+const MISSING: clap::error::ErrorKind = clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+
+fn end(failure: &Failure) -> ExitCode {
+    let _unprinted = writeln!(io::stderr(), "tellwire: {failure}");
+    failure.status()
 }
 
 fn dispatch(command: &Command) -> Result<ExitCode, Failure> {

@@ -16,6 +16,7 @@ use std::{
 };
 
 use rustix::process::{Signal, set_parent_process_death_signal};
+use serde_json::Value;
 
 use crate::{log::Log, program};
 
@@ -130,6 +131,15 @@ pub fn output(command: &mut Command) -> Output {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let child = program::while_none_is_written(|| command.spawn()).expect("starting the command");
     child.wait_with_output().expect("the command's output")
+}
+
+/// By which of its alternatives `tellwire check` attaches a probe on this kernel, such as `kernel functions`.
+pub fn attached_by(probe: &str) -> String {
+    let report = output(&mut tellwire(["check", "--json"])).stdout;
+    let report: Value = serde_json::from_slice(&report).expect("JSON");
+    let probes = report["probes"].as_array().expect("a list");
+    let probe = probes.iter().find(|row| row["probe"] == probe).expect("a row");
+    probe["by"].as_str().expect("it is attached").to_owned()
 }
 
 /// Starts the command, and reads its stderr into the log.

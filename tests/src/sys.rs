@@ -115,16 +115,40 @@ pub fn drop_from_bounding_set(capabilities: &[CapabilitySet]) {
 #[cfg(target_arch = "x86_64")]
 pub fn setuid_by_int80(uid: u32) -> i32 {
     const SETUID32: i32 = 213;
-    let mut result = SETUID32;
-    // SAFETY: the call takes a number. Its argument goes in ebx, which the compiler keeps for itself; the
+    int80(SETUID32, uid)
+}
+
+/// execve(2) as 32-bit programs call it, of a path that cannot be executed, without arguments: the errno.
+#[cfg(target_arch = "x86_64")]
+pub fn execve_by_int80(path: &Path) -> i32 {
+    const EXECVE: i32 = 11;
+    let path = CString::new(path.as_os_str().as_bytes()).expect("a path without NUL");
+    let bytes = path.as_bytes_with_nul();
+    let (access, flags) =
+        (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_32BIT);
+    // SAFETY: new memory, where 32 bits reach it.
+    let low = unsafe { libc::mmap(ptr::null_mut(), bytes.len(), access, flags, -1, 0) };
+    assert_ne!(low, libc::MAP_FAILED, "memory: {}", io::Error::last_os_error());
+    // SAFETY: as long as the path.
+    unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), low.cast(), bytes.len()) };
+    -int80(EXECVE, u32::try_from(low as usize).expect("32 bits"))
+}
+
+/// A system call of 32-bit programs with one argument; the others are 0.
+#[cfg(target_arch = "x86_64")]
+fn int80(number: i32, argument: u32) -> i32 {
+    let mut result = number;
+    // SAFETY: the callers' calls do no harm. The argument goes in ebx, which the compiler keeps for itself; the
     // call gate clears r8 to r11.
     unsafe {
         std::arch::asm!(
-            "xchg rbx, {uid:r}",
+            "xchg rbx, {argument:r}",
             "int 0x80",
-            "xchg rbx, {uid:r}",
-            uid = inout(reg) u64::from(uid) => _,
+            "xchg rbx, {argument:r}",
+            argument = inout(reg) u64::from(argument) => _,
             inout("eax") result,
+            in("ecx") 0,
+            in("edx") 0,
             out("r8") _, out("r9") _, out("r10") _, out("r11") _,
         );
     }

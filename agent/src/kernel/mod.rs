@@ -1,8 +1,9 @@
 //! The kernel's side of the agent, and the only folder that knows aya.
 //!
-//! `support` gathers facts, `btf` and `offsets` find fields, `probes` is the hook table, `ring` and
+//! `support` gathers facts, `btf` and `offsets` find fields, `probes` is the hook table, `attach` its reader, `ring` and
 //! `ledger` read what the programs write. [`Kernel::load`] puts them together.
 
+mod attach;
 pub(crate) mod btf;
 pub(crate) mod ledger;
 pub(crate) mod offsets;
@@ -15,17 +16,12 @@ pub(crate) mod seed;
 pub(crate) mod support;
 mod tracefs;
 
-use std::{
-    fs::File,
-    os::fd::{AsFd as _, OwnedFd},
-    path::Path,
-};
+use std::os::fd::{AsFd as _, OwnedFd};
 
 use anyhow::Context as _;
 use aya::{
-    Ebpf, EbpfLoader,
+    Btf, Ebpf, EbpfLoader,
     maps::{Array, HashMap, Map, MapData},
-    programs::{CgroupAttachMode, CgroupSockAddr, Program, RawTracePoint, TracePoint},
 };
 use tellwire_ebpf::{
     offsets::Offsets,
@@ -34,11 +30,13 @@ use tellwire_ebpf::{
 };
 use zerocopy::IntoBytes as _;
 
+pub(crate) use self::attach::Attached;
 use self::{
+    attach::Attacher,
     ledger::KernelBooks,
     options::Options,
     pending::PendingConnects,
-    probes::{Hook, PROBES, Probe},
+    probes::PROBES,
     ring::{Reader, Rings},
     support::Support,
 };
@@ -53,19 +51,6 @@ pub(crate) struct Kernel {
     /// What became of each row of the table.
     pub(crate) probes: Vec<Attached>,
     pub(crate) seeds: Vec<tellwire_ebpf::process::Seed>,
-}
-
-/// A row of the hook table, and why it is not attached if it is not.
-#[derive(Clone, Debug)]
-pub(crate) struct Attached {
-    pub(crate) probe: &'static Probe,
-    pub(crate) failure: Option<String>,
-}
-
-impl Attached {
-    pub(crate) fn is_attached(&self) -> bool {
-        self.failure.is_none()
-    }
 }
 
 /// What is taken over from the programs' maps by the parts that read them.
@@ -136,15 +121,15 @@ impl Kernel {
         set_settings(&mut ebpf, &options.settings())?;
 
         let mut kernel = Self { ebpf, probes: Vec::new(), seeds: Vec::new() };
+        // Large, and dropped when all is attached: only programs on functions and the iterator need it.
+        let types = Btf::from_sys_fs().ok();
+        let attacher = Attacher { support, types: types.as_ref(), function_hooks: options.function_hooks };
         for probe in PROBES {
-            let failure = kernel.attach(probe, support).err().map(|error| {
-                tracing::debug!(probe = probe.name, "{error:#}");
-                brief(&error)
-            });
-            if let Some(reason) = &failure {
+            let attached = attacher.attach(&mut kernel.ebpf, probe);
+            if let Some(reason) = attached.failure() {
                 tracing::warn!(probe = probe.name, reason, "probe not attached");
             }
-            kernel.probes.push(Attached { probe, failure });
+            kernel.probes.push(attached);
             // New cgroups are heard of from here on; those that were there are scanned now.
             if probe.name == "cgroup_rmdir"
                 && let Some(scope) = scope
@@ -152,7 +137,7 @@ impl Kernel {
                 kernel.set_scope(scope)?;
             }
         }
-        kernel.seeds = seed::read(&mut kernel.ebpf).unwrap_or_else(|error| {
+        kernel.seeds = seed::read(&mut kernel.ebpf, types.as_ref()).unwrap_or_else(|error| {
             tracing::warn!(
                 error = format!("{error:#}"),
                 "no task iterator: processes that run already are known from /proc only"
@@ -172,34 +157,6 @@ impl Kernel {
         let mut map: HashMap<_, [u64; 2], u8> = HashMap::try_from(map)?;
         for CgroupKey { id, hierarchy } in scope.scan() {
             map.insert([id, hierarchy], 1, 0).context("more cgroups in scope than the map holds")?;
-        }
-        Ok(())
-    }
-
-    fn attach(&mut self, probe: &Probe, support: &Support) -> anyhow::Result<()> {
-        for point in probe.points {
-            let program = self.ebpf.program_mut(point.program).context("not in the object")?;
-            match point.hook {
-                Hook::RawTracepoint(name) => {
-                    let program: &mut RawTracePoint = program.try_into()?;
-                    program.load()?;
-                    program.attach(name).with_context(|| format!("raw tracepoint {name}"))?;
-                }
-                Hook::Syscalls(names) => {
-                    let program: &mut TracePoint = program.try_into()?;
-                    program.load()?;
-                    for name in names {
-                        program
-                            .attach("syscalls", name)
-                            .with_context(|| format!("tracepoint syscalls:{name}"))?;
-                    }
-                }
-                Hook::CgroupRoot => {
-                    let root =
-                        support.hierarchies.v2.as_deref().context("no cgroup v2 hierarchy is mounted")?;
-                    attach_to_cgroup(program, root)?;
-                }
-            }
         }
         Ok(())
     }
@@ -224,7 +181,8 @@ impl Kernel {
         let programs = self
             .probes
             .iter()
-            .flat_map(|attached| attached.probe.points.iter().map(|point| (attached.probe.name, point)));
+            .filter_map(|attached| Some((attached.probe.name, attached.chosen?)))
+            .flat_map(|(probe, chosen)| chosen.points.iter().map(move |point| (probe, point)));
         programs
             .filter_map(|(probe, point)| {
                 let program = self.ebpf.program(point.program)?;
@@ -254,15 +212,7 @@ impl Kernel {
     /// Detaches every program: what happens from here on is not seen. The rings stay readable.
     pub(crate) fn detach(&mut self) {
         for (name, program) in self.ebpf.programs_mut() {
-            let outcome = match program {
-                Program::RawTracePoint(program) => program.unload(),
-                Program::TracePoint(program) => program.unload(),
-                Program::CgroupSockAddr(program) => program.unload(),
-                _ => Ok(()),
-            };
-            if let Err(error) = outcome {
-                tracing::debug!(program = name, %error, "not unloaded");
-            }
+            attach::detach(name, program);
         }
     }
 
@@ -272,31 +222,6 @@ impl Kernel {
             _ => anyhow::bail!("the map {name} is missing"),
         }
     }
-}
-
-/// The error in one line: of a verifier's log, what it says at the end.
-fn brief(error: &anyhow::Error) -> String {
-    let text = format!("{error:#}");
-    let Some((first, log)) = text.split_once("Verifier output:") else { return text };
-    let is_verdict = |line: &&str| {
-        let line = line.trim();
-        let is_step = line.starts_with(|c: char| c.is_ascii_digit() || c == ';' || c == ':');
-        let is_figure = ["processed ", "verification time ", "stack depth "]
-            .iter()
-            .any(|figure| line.starts_with(figure));
-        !(line.is_empty() || is_step || is_figure)
-    };
-    let verdict = log.lines().rfind(is_verdict).unwrap_or("no reason given");
-    format!("{} {}", first.trim_end(), verdict.trim())
-}
-
-fn attach_to_cgroup(program: &mut Program, root: &Path) -> anyhow::Result<()> {
-    let program: &mut CgroupSockAddr = program.try_into()?;
-    program.load()?;
-    let root_directory = File::open(root).with_context(|| format!("opening {}", root.display()))?;
-    // A link is one of many by itself; the mode that says so is refused for links.
-    program.attach(root_directory.as_fd(), CgroupAttachMode::Single)?;
-    Ok(())
 }
 
 fn set_settings(ebpf: &mut Ebpf, settings: &Settings) -> anyhow::Result<()> {
@@ -319,22 +244,4 @@ impl FactsBytes {
 /// CPUs that may ever be there: each has a part of every per-CPU map.
 pub(crate) fn possible_cpus() -> u64 {
     aya::util::nr_cpus().map_or(1, |cpus| cpus as u64)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn of_a_verifier_s_log_its_verdict_is_told() {
-        let log = "the BPF_PROG_LOAD syscall returned Permission denied (os error 13). Verifier output: \
-                   0: R1=ctx() R10=fp0\n; x @ y.rs:1\n1: (79) r2 = *(u64 *)(r1 +16)\n\
-                   combined stack size of 2 calls is 544. Too large\nverification time 91 usec\n\
-                   stack depth 472+56\nprocessed 3501 insns\n: Permission denied (os error 13)";
-        assert_eq!(
-            brief(&anyhow::anyhow!(log)),
-            "the BPF_PROG_LOAD syscall returned Permission denied (os error 13). \
-             combined stack size of 2 calls is 544. Too large"
-        );
-    }
 }

@@ -18,6 +18,8 @@ pub(crate) struct Options {
     pub(crate) throttle: [u32; Ring::COUNT],
     /// Bit n set: records of kind n are wanted.
     pub(crate) kinds: u32,
+    /// Functions of the kernel are hooked where it lets them be.
+    pub(crate) function_hooks: bool,
     /// 0 for off, else a level of the crate `log`.
     pub(crate) log_level: u8,
 }
@@ -32,6 +34,7 @@ impl Options {
             cgroup_counters: 1024,
             throttle: [0; Ring::COUNT],
             kinds: 0,
+            function_hooks: true,
             log_level: 0,
         }
     }

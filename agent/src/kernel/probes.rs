@@ -1,7 +1,8 @@
-//! The hook table: what each probe gives, where it attaches, and what it costs others.
+//! The hook table: what each probe gives, the ways to attach it, and what each costs others.
 //!
-//! A row is data. [`super::Kernel`] loads and attaches the rows in this order; one that cannot be attached
-//! is a degraded start that is reported, not a failure.
+//! A row is data. [`super::attach`] loads and attaches the rows in this order, each by the first of its
+//! alternatives that this kernel takes; a row that cannot be attached at all is a degraded start that is
+//! reported, not a failure.
 
 /// A row of the table.
 #[derive(Debug)]
@@ -10,13 +11,43 @@ pub(crate) struct Probe {
     pub(crate) name: &'static str,
     /// What is not seen without it.
     pub(crate) gives: &'static str,
+    /// The best first.
+    pub(crate) alternatives: &'static [Alternative],
+}
+
+/// One way to attach a row.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Alternative {
+    pub(crate) by: By,
     pub(crate) points: &'static [Point],
     /// What it does not cover, or costs code that it does not look at; empty for nothing.
     pub(crate) note: &'static str,
 }
 
+/// What an alternative hooks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum By {
+    RawTracepoint,
+    CgroupHook,
+    /// Programs on the kernel's own functions (fentry, fexit): whatever the caller's ABI, and no cost to others.
+    Functions,
+    SyscallTracepoints,
+}
+
+impl By {
+    /// The name in `tellwire check`.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::RawTracepoint => "raw tracepoint",
+            Self::CgroupHook => "cgroup hook",
+            Self::Functions => "kernel functions",
+            Self::SyscallTracepoints => "syscall tracepoints",
+        }
+    }
+}
+
 /// A program and where it attaches.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Point {
     pub(crate) program: &'static str,
     pub(crate) hook: Hook,
@@ -31,6 +62,58 @@ pub(crate) enum Hook {
     Syscalls(&'static [&'static str]),
     /// A program on the root of the cgroup v2 hierarchy.
     CgroupRoot,
+    /// The beginning of a kernel function.
+    Entry(Function),
+    /// The end of a kernel function.
+    Exit(Function),
+}
+
+/// A function of the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Function {
+    pub(crate) name: &'static str,
+    /// Whether a kernel may lack it and the alternative be whole all the same: the way in of an ABI that it
+    /// may be built without.
+    pub(crate) optional: bool,
+}
+
+const fn raw(program: &'static str, tracepoint: &'static str) -> Point {
+    Point { program, hook: Hook::RawTracepoint(tracepoint) }
+}
+
+const fn by_raw_tracepoint(points: &'static [Point]) -> Alternative {
+    Alternative { by: By::RawTracepoint, points, note: "" }
+}
+
+/// The kernel's function for a system call: of the machine's own ABI, or of 32-bit programs.
+macro_rules! syscall {
+    ($call:literal) => {
+        Function {
+            name: if cfg!(target_arch = "x86_64") {
+                concat!("__x64_sys_", $call)
+            } else {
+                concat!("__arm64_sys_", $call)
+            },
+            optional: false,
+        }
+    };
+    (32-bit $x86:literal, $arm64:literal) => {
+        Function { name: if cfg!(target_arch = "x86_64") { $x86 } else { $arm64 }, optional: true }
+    };
+}
+
+/// The programs at the beginning and at the end of a function.
+macro_rules! both {
+    ($($enter:literal, $exit:literal: $function:expr;)*) => {
+        &[$(
+            Point { program: $exit, hook: Hook::Exit($function) },
+            Point { program: $enter, hook: Hook::Entry($function) },
+        )*]
+    };
+}
+
+const fn shared(name: &'static str) -> Function {
+    Function { name, optional: false }
 }
 
 const SYSCALL_TAX: &str =
@@ -41,104 +124,168 @@ pub(crate) const PROBES: &[Probe] = &[
     Probe {
         name: "cgroup_mkdir",
         gives: "containers known before their first process",
-        points: &[Point { program: "on_cgroup_mkdir", hook: Hook::RawTracepoint("cgroup_mkdir") }],
-        note: "",
+        alternatives: &[by_raw_tracepoint(&[raw("on_cgroup_mkdir", "cgroup_mkdir")])],
     },
     Probe {
         name: "cgroup_rmdir",
         gives: "removed containers forgotten",
-        points: &[Point { program: "on_cgroup_rmdir", hook: Hook::RawTracepoint("cgroup_rmdir") }],
-        note: "",
+        alternatives: &[by_raw_tracepoint(&[raw("on_cgroup_rmdir", "cgroup_rmdir")])],
     },
     Probe {
         name: "exit",
         gives: "exit",
-        points: &[Point { program: "process_exit", hook: Hook::RawTracepoint("sched_process_exit") }],
-        note: "",
+        alternatives: &[by_raw_tracepoint(&[raw("process_exit", "sched_process_exit")])],
     },
     Probe {
         name: "fork",
         gives: "parents of processes that never exec",
-        points: &[Point { program: "process_fork", hook: Hook::RawTracepoint("sched_process_fork") }],
-        note: "",
+        alternatives: &[by_raw_tracepoint(&[raw("process_fork", "sched_process_fork")])],
     },
     Probe {
         name: "exec",
         gives: "exec",
-        points: &[Point { program: "process_exec", hook: Hook::RawTracepoint("sched_process_exec") }],
-        note: "",
+        alternatives: &[by_raw_tracepoint(&[raw("process_exec", "sched_process_exec")])],
     },
     Probe {
         name: "connect",
         gives: "TCP connects and their outcomes",
-        points: &[
-            Point { program: "connect_state", hook: Hook::RawTracepoint("inet_sock_set_state") },
-            Point { program: "connect_ended", hook: Hook::RawTracepoint("inet_sock_set_state") },
-        ],
-        note: "",
+        alternatives: &[by_raw_tracepoint(&[
+            raw("connect_state", "inet_sock_set_state"),
+            raw("connect_ended", "inet_sock_set_state"),
+        ])],
     },
     Probe {
         name: "connect_denied",
         gives: "TCP connects that fail before a packet is sent",
-        points: &[
-            Point { program: "connect4", hook: Hook::CgroupRoot },
-            Point { program: "connect6", hook: Hook::CgroupRoot },
-        ],
-        note: "needs a cgroup v2 hierarchy; what an LSM denies is not seen",
+        alternatives: &[Alternative {
+            by: By::CgroupHook,
+            points: &[
+                Point { program: "connect4", hook: Hook::CgroupRoot },
+                Point { program: "connect6", hook: Hook::CgroupRoot },
+            ],
+            note: "needs a cgroup v2 hierarchy; what an LSM denies is not seen",
+        }],
     },
     Probe {
         name: "connect_errno",
         gives: "the errno of connects that fail before a packet is sent",
-        points: &[Point { program: "connect_exit", hook: Hook::Syscalls(&["sys_exit_connect"]) }],
-        note: SYSCALL_TAX,
+        alternatives: &[
+            Alternative {
+                by: By::Functions,
+                points: &[Point {
+                    program: "connect_returns",
+                    hook: Hook::Exit(shared("__sys_connect_file")),
+                }],
+                note: "",
+            },
+            Alternative {
+                by: By::SyscallTracepoints,
+                points: &[Point { program: "connect_exit", hook: Hook::Syscalls(&["sys_exit_connect"]) }],
+                note: SYSCALL_TAX,
+            },
+        ],
     },
     Probe {
         name: "exec_failed",
         gives: "exec_failed",
-        points: &[
-            Point { program: "exec_exit", hook: Hook::Syscalls(&["sys_exit_execve", "sys_exit_execveat"]) },
-            Point { program: "execve_enter", hook: Hook::Syscalls(&["sys_enter_execve"]) },
-            Point { program: "execveat_enter", hook: Hook::Syscalls(&["sys_enter_execveat"]) },
+        alternatives: &[
+            Alternative {
+                by: By::Functions,
+                points: &[
+                    Point { program: "execve_failed", hook: Hook::Exit(syscall!("execve")) },
+                    Point { program: "execveat_failed", hook: Hook::Exit(syscall!("execveat")) },
+                    Point {
+                        program: "execve_failed_compat",
+                        hook: Hook::Exit(
+                            syscall!(32-bit "__ia32_compat_sys_execve", "__arm64_compat_sys_execve"),
+                        ),
+                    },
+                    Point {
+                        program: "execveat_failed_compat",
+                        hook: Hook::Exit(
+                            syscall!(32-bit "__ia32_compat_sys_execveat", "__arm64_compat_sys_execveat"),
+                        ),
+                    },
+                ],
+                note: "",
+            },
+            Alternative {
+                by: By::SyscallTracepoints,
+                points: &[
+                    Point {
+                        program: "exec_exit",
+                        hook: Hook::Syscalls(&["sys_exit_execve", "sys_exit_execveat"]),
+                    },
+                    Point { program: "execve_enter", hook: Hook::Syscalls(&["sys_enter_execve"]) },
+                    Point { program: "execveat_enter", hook: Hook::Syscalls(&["sys_enter_execveat"]) },
+                ],
+                note: SYSCALL_TAX,
+            },
         ],
-        note: SYSCALL_TAX,
     },
     Probe {
         name: "credentials",
         gives: "setuid, setgid, setreuid, setregid, setresuid, setresgid, setfsuid, setfsgid, setgroups, capset",
-        points: &[
-            Point {
-                program: "credentials_exit",
-                hook: Hook::Syscalls(&[
-                    "sys_exit_setuid",
-                    "sys_exit_setgid",
-                    "sys_exit_setreuid",
-                    "sys_exit_setregid",
-                    "sys_exit_setresuid",
-                    "sys_exit_setresgid",
-                    "sys_exit_setfsuid",
-                    "sys_exit_setfsgid",
-                    "sys_exit_setgroups",
-                    "sys_exit_capset",
-                ]),
+        alternatives: &[
+            Alternative {
+                by: By::Functions,
+                points: both! {
+                    "setuid_enter", "setuid_exit": shared("__sys_setuid");
+                    "setgid_enter", "setgid_exit": shared("__sys_setgid");
+                    "setreuid_enter", "setreuid_exit": shared("__sys_setreuid");
+                    "setregid_enter", "setregid_exit": shared("__sys_setregid");
+                    "setresuid_enter", "setresuid_exit": shared("__sys_setresuid");
+                    "setresgid_enter", "setresgid_exit": shared("__sys_setresgid");
+                    "setfsuid_enter", "setfsuid_exit": shared("__sys_setfsuid");
+                    "setfsgid_enter", "setfsgid_exit": shared("__sys_setfsgid");
+                    "setgroups_enter", "setgroups_exit": syscall!("setgroups");
+                    "setgroups_enter_compat", "setgroups_exit_compat":
+                        syscall!(32-bit "__ia32_sys_setgroups", "");
+                    "setgroups_enter_16", "setgroups_exit_16":
+                        syscall!(32-bit "__ia32_sys_setgroups16", "__arm64_sys_setgroups16");
+                    "capset_enter", "capset_exit": syscall!("capset");
+                    "capset_enter_compat", "capset_exit_compat": syscall!(32-bit "__ia32_sys_capset", "");
+                },
+                note: "",
             },
-            Point {
-                program: "credentials_enter",
-                hook: Hook::Syscalls(&[
-                    "sys_enter_setuid",
-                    "sys_enter_setgid",
-                    "sys_enter_setreuid",
-                    "sys_enter_setregid",
-                    "sys_enter_setresuid",
-                    "sys_enter_setresgid",
-                    "sys_enter_setfsuid",
-                    "sys_enter_setfsgid",
-                    "sys_enter_setgroups",
-                    "sys_enter_capset",
-                ]),
+            Alternative {
+                by: By::SyscallTracepoints,
+                points: &[
+                    Point {
+                        program: "credentials_exit",
+                        hook: Hook::Syscalls(&[
+                            "sys_exit_setuid",
+                            "sys_exit_setgid",
+                            "sys_exit_setreuid",
+                            "sys_exit_setregid",
+                            "sys_exit_setresuid",
+                            "sys_exit_setresgid",
+                            "sys_exit_setfsuid",
+                            "sys_exit_setfsgid",
+                            "sys_exit_setgroups",
+                            "sys_exit_capset",
+                        ]),
+                    },
+                    Point {
+                        program: "credentials_enter",
+                        hook: Hook::Syscalls(&[
+                            "sys_enter_setuid",
+                            "sys_enter_setgid",
+                            "sys_enter_setreuid",
+                            "sys_enter_setregid",
+                            "sys_enter_setresuid",
+                            "sys_enter_setresgid",
+                            "sys_enter_setfsuid",
+                            "sys_enter_setfsgid",
+                            "sys_enter_setgroups",
+                            "sys_enter_capset",
+                        ]),
+                    },
+                ],
+                note: "adds some 40 ns to every system call of the machine; what 32-bit programs call shows at \
+                       the process's next event",
             },
         ],
-        note: "adds some 40 ns to every system call of the machine; what 32-bit programs call shows at the \
-               process's next event",
     },
 ];
 
@@ -146,10 +293,13 @@ pub(crate) const PROBES: &[Probe] = &[
 mod tests {
     use super::*;
 
+    fn points() -> impl Iterator<Item = &'static Point> {
+        PROBES.iter().flat_map(|probe| probe.alternatives).flat_map(|alternative| alternative.points)
+    }
+
     #[test]
     fn a_program_stands_in_one_row() {
-        let mut programs: Vec<_> =
-            PROBES.iter().flat_map(|probe| probe.points).map(|point| point.program).collect();
+        let mut programs: Vec<_> = points().map(|point| point.program).collect();
         let all = programs.len();
         programs.sort_unstable();
         programs.dedup();
@@ -157,8 +307,19 @@ mod tests {
     }
 
     #[test]
+    fn every_row_has_a_way_that_needs_no_optional_function() {
+        for probe in PROBES {
+            let is_needed = |point: &Point| match point.hook {
+                Hook::Entry(function) | Hook::Exit(function) => !function.optional,
+                _ => true,
+            };
+            assert!(probe.alternatives.iter().all(|way| way.points.iter().any(is_needed)), "{}", probe.name);
+        }
+    }
+
+    #[test]
     fn the_names_of_syscall_hooks_say_enter_or_exit() {
-        for point in PROBES.iter().flat_map(|probe| probe.points) {
+        for point in points() {
             if let Hook::Syscalls(names) = point.hook {
                 for name in names {
                     assert!(name.starts_with("sys_enter_") || name.starts_with("sys_exit_"), "{name}");

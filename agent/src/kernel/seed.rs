@@ -8,10 +8,9 @@ use tellwire_ebpf::process::Seed;
 use zerocopy::FromBytes as _;
 
 /// Runs the iterator once over all tasks.
-pub(super) fn read(ebpf: &mut Ebpf) -> anyhow::Result<Vec<Seed>> {
+pub(super) fn read(ebpf: &mut Ebpf, types: Option<&Btf>) -> anyhow::Result<Vec<Seed>> {
     let program: &mut Iter = ebpf.program_mut("seed").context("not in the object")?.try_into()?;
-    // Dropped at once: the kernel's types are large.
-    program.load("task", &Btf::from_sys_fs()?)?;
+    program.load("task", types.context("the kernel's types cannot be read")?)?;
     let link = program.attach()?;
     let mut file = program.take_link(link)?.into_file()?;
     let mut bytes = Vec::new();

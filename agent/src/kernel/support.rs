@@ -55,6 +55,7 @@ impl Support {
             typed_task: u32::from(btf.enumerator("bpf_func_id", "BPF_FUNC_get_current_task_btf").is_some()),
             reserved: 0,
             credential_calls: CREDENTIAL_CALLS,
+            exec_path_registers: EXEC_PATH_REGISTERS,
         };
         let release = rustix::system::uname().release().to_string_lossy().into_owned();
         Ok((Self { release, hierarchies, facts }, btf))
@@ -96,3 +97,11 @@ fn effective_capabilities() -> u64 {
 const CREDENTIAL_CALLS: [u32; 10] = [105, 106, 113, 114, 117, 119, 122, 123, 116, 126];
 #[cfg(target_arch = "aarch64")]
 const CREDENTIAL_CALLS: [u32; 10] = [146, 144, 145, 143, 147, 149, 151, 152, 159, 91];
+
+/// Offsets in `struct pt_regs` of the registers with the path of execve and execveat, then of both from 32-bit programs.
+/// rdi, rsi, rbx, rcx: arch/x86/include/asm/ptrace.h (v6.18).
+#[cfg(target_arch = "x86_64")]
+const EXEC_PATH_REGISTERS: [u32; 4] = [112, 104, 40, 88];
+/// x0, x1 and again: arch/arm64/include/asm/ptrace.h (v6.18).
+#[cfg(target_arch = "aarch64")]
+const EXEC_PATH_REGISTERS: [u32; 4] = [0, 8, 0, 8];

@@ -102,11 +102,17 @@ fn a_cgroup_that_is_not_there_is_refused() {
 
 #[test]
 fn a_flag_that_is_none_is_refused_with_the_nearest() {
-    // The line of the command line's parser is followed by how to use it.
-    let output = output(&mut tellwire(["run", "--proflie", "full"]));
-    assert_eq!(output.status.code(), Some(USAGE));
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(said.contains("'--proflie'") && said.contains("'--profile'"), "{said}");
+    for (arguments, named) in [
+        (&["run", "--proflie", "full"][..], ["'--proflie'", "'--profile'"]),
+        (&["run", "--profile", "ful"][..], ["'ful'", "full"]),
+        (&["run", "--duration"][..], ["--duration", "value"]),
+        (&["rnu"][..], ["'rnu'", "'run'"]),
+        (&["config", "check"][..], ["required", "<FILE>"]),
+    ] {
+        let (status, said) = refused(&mut tellwire(arguments));
+        assert_eq!(status, USAGE, "{said}");
+        assert!(said.starts_with("tellwire: ") && named.iter().all(|name| said.contains(name)), "{said}");
+    }
 }
 
 #[test]

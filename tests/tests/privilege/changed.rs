@@ -1,6 +1,7 @@
 //! Changes that no call explains: what is seen when a process has ids that it should not have.
 //!
-//! System calls of 32-bit programs pass the hooks by, as an exploit does: they stand for it here.
+//! System calls of 32-bit programs pass the tracepoints of system calls by, as an exploit does: they stand for it
+//! here, and the agent hooks nothing else, whatever the kernel offers.
 
 #![cfg(target_arch = "x86_64")]
 
@@ -13,9 +14,11 @@ use crate::Ids;
 
 const CHANGED: Ids = Ids { uid: 4321, euid: 4321, suid: 4321, fsuid: 4321, ..Ids::ROOT };
 
+const TRACEPOINTS: &str = "[kernel]\nfunction-hooks = false\n";
+
 #[test]
 fn ids_that_changed_by_no_call_that_was_seen_show_at_the_exit() {
-    let agent = Agent::shared();
+    let agent = Agent::with_config(TRACEPOINTS);
     let mut child = agent.fork(|| {
         // The agent has met the process before it changes.
         sys::credential_call(libc::SYS_setuid, [0; 3]).expect("root may");
@@ -41,7 +44,7 @@ fn ids_that_changed_by_no_call_that_was_seen_show_at_the_exit() {
 
 #[test]
 fn ids_that_changed_show_at_the_next_event_and_once() {
-    let agent = Agent::shared();
+    let agent = Agent::with_config(TRACEPOINTS);
     let server = net::Server::start(Ipv4Addr::LOCALHOST);
     let to = server.address();
     let program = agent.subfolder("changed-exec").join("program");
@@ -68,7 +71,7 @@ fn ids_that_changed_show_at_the_next_event_and_once() {
 
 #[test]
 fn an_exec_that_comes_with_other_ids_than_the_process_had_shows_them() {
-    let agent = Agent::shared();
+    let agent = Agent::with_config(TRACEPOINTS);
     let program = agent.subfolder("changed-before-exec").join("program");
     Program::Exit(0).write(&program);
     let mut child = agent.fork(|| {
@@ -84,7 +87,7 @@ fn an_exec_that_comes_with_other_ids_than_the_process_had_shows_them() {
 
 #[test]
 fn a_32_bit_program_that_changes_its_ids_shows_at_its_exit() {
-    let agent = Agent::start();
+    let agent = Agent::with_config(TRACEPOINTS);
     let program = agent.folder().join("program");
     program::write(&program, &program::setuid_of_32_bits(4321), 0o755);
     let mut child = agent.exec(&program, &["program"]);

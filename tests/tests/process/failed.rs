@@ -3,7 +3,7 @@
 use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _, path::Path};
 
 use serde_json::json;
-use tellwire_tests::{Agent, program, sys};
+use tellwire_tests::{Agent, attached_by, program, sys};
 
 #[test]
 fn an_exec_that_fails_says_why_and_on_what() {
@@ -77,4 +77,23 @@ fn a_path_that_cannot_be_read_is_told_without_it() {
     let child = agent.fork(|| sys::execve_of_nothing().raw_os_error());
     agent.expect(child.pid, "exec_failed", &json!({"error.code": "EFAULT", "tellwire.exec.filename": ""}));
     assert_eq!(child.join(), libc::EFAULT);
+}
+
+/// Where functions can be hooked: the tracepoints of system calls do not show the calls of 32-bit programs.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn an_exec_of_a_32_bit_program_that_fails_says_so_where_the_kernel_lets_it_be_seen() {
+    let agent = Agent::shared();
+    let missing = agent.subfolder("failed-32-bit").join("missing");
+    let mut child = agent.fork(|| assert_eq!(sys::execve_by_int80(&missing), libc::ENOENT));
+    agent.settle(&mut child);
+    let told = agent.events_of(child.pid, "exec_failed");
+    if attached_by("exec_failed") == "kernel functions" {
+        let fields = json!({"error.code": "ENOENT", "tellwire.exec.filename": missing});
+        agent.expect(child.pid, "exec_failed", &fields);
+        assert_eq!(told.len(), 1);
+    } else {
+        assert_eq!(told.len(), 0, "then the note of the probe is wrong: {told:?}");
+    }
+    child.join();
 }

@@ -31,7 +31,7 @@ pub(crate) const DEFAULT_KERNEL: &str = "6.1";
 /// The files of `tests/tests` that run in a VM. The others need the distribution's programs.
 const TESTS: [&str; 3] = ["process", "network", "privilege"];
 
-const LIMIT: Duration = Duration::from_mins(10);
+const LIMIT: Duration = Duration::from_mins(15);
 const BUSYBOX: &str = "/bin/busybox";
 const LINKING: Linking = Linking::Static(Arch::X86_64);
 

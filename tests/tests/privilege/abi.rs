@@ -1,0 +1,39 @@
+//! Callers of another ABI: 32-bit programs, whose calls the tracepoints of system calls do not show.
+
+#![cfg(target_arch = "x86_64")]
+
+use serde_json::{Value, json};
+use tellwire_tests::{Agent, attached_by, in_vm, sys};
+
+#[test]
+fn the_functions_that_all_abis_share_are_hooked_where_the_kernel_lets_them_be() {
+    for probe in ["credentials", "exec_failed", "connect_errno"] {
+        let by = attached_by(probe);
+        // Debian's kernels do; of another it is not known here.
+        assert!(by == "kernel functions" || !in_vm() && by == "syscall tracepoints", "{probe}: {by}");
+    }
+}
+
+#[test]
+fn a_call_of_a_32_bit_program_is_told_as_the_call_or_at_the_latest_at_the_next_event() {
+    let agent = Agent::shared();
+    let mut child = agent.fork(|| {
+        sys::credential_call(libc::SYS_setuid, [0; 3]).expect("root may");
+        assert_eq!(sys::setuid_by_int80(4321), 0);
+    });
+    agent.settle(&mut child);
+    let changes = json!({"old.uid": "0", "new.uid": "4321"});
+    let evidence = if attached_by("credentials") == "kernel functions" {
+        let call = json!({"old.uid": "0", "new.uid": "4321", "asked": ["4321"], "evidence": "call"});
+        agent.expect(child.pid, "setuid", &json!({"event.outcome": "success", "tellwire.credentials": call}));
+        assert_eq!(agent.events_of(child.pid, "credentials_changed"), [Value::Null; 0]);
+        "call"
+    } else {
+        agent.expect(child.pid, "credentials_changed", &json!({"tellwire.credentials": changes}));
+        "comparison"
+    };
+    let told =
+        agent.events_of(child.pid, "setuid").len() + agent.events_of(child.pid, "credentials_changed").len();
+    assert_eq!(told, 2, "the call that changed nothing, and the one that did, by {evidence}");
+    child.join();
+}
