@@ -90,18 +90,23 @@ mod programs {
         ($($program:ident: path $path:literal;)*) => {$(
             #[fexit]
             pub fn $program(ctx: FExitContext) -> i32 {
-                // SAFETY: the function has one argument, and its result stands behind it.
-                let (registers, result) =
-                    unsafe { (Typed::argument(ctx.as_ptr(), 0), argument(ctx.as_ptr(), 1) as i64) };
-                if result < 0
-                    && scope::contains_current()
-                    && let Some(filename) = registers.read(kernel::exec_path_register($path))
-                {
-                    ended(filename, result);
-                }
+                returns(&ctx, $path);
                 0
             }
         )*};
+    }
+
+    #[inline(always)]
+    fn returns(ctx: &FExitContext, path: usize) {
+        // SAFETY: the function has one argument, and its result stands behind it.
+        let (registers, result) =
+            unsafe { (Typed::argument(ctx.as_ptr(), 0), argument(ctx.as_ptr(), 1) as i64) };
+        if result < 0
+            && scope::contains_current()
+            && let Some(filename) = registers.read(kernel::exec_path_register(path))
+        {
+            ended(filename, result);
+        }
     }
 
     // hook: `long __x64_sys_execve(const struct pt_regs *regs)`, `__ia32_compat_sys_execve` and the like.

@@ -102,20 +102,30 @@ mod programs {
         ($($enter:ident, $exit:ident: $call:ident, asked $asked:literal, result $result:literal;)*) => {$(
             #[fentry]
             pub fn $enter(ctx: FEntryContext) -> i32 {
-                let mut arguments = [0; 3];
-                for index in 0..$asked {
-                    // SAFETY: the function has that many arguments.
-                    arguments[index] = unsafe { argument(ctx.as_ptr(), index) };
-                }
-                enter(Call::$call as u32, &arguments)
+                begins::<$asked>(&ctx, Call::$call)
             }
 
             #[fexit]
             pub fn $exit(ctx: FExitContext) -> i32 {
-                // SAFETY: the result stands behind the arguments.
-                exit(unsafe { argument(ctx.as_ptr(), $result) } as i64)
+                returns::<$result>(&ctx)
             }
         )*};
+    }
+
+    #[inline(always)]
+    fn begins<const ASKED: usize>(ctx: &FEntryContext, call: Call) -> i32 {
+        let mut arguments = [0; 3];
+        for (index, value) in arguments.iter_mut().enumerate().take(ASKED) {
+            // SAFETY: the function has that many arguments.
+            *value = unsafe { argument(ctx.as_ptr(), index) };
+        }
+        enter(call as u32, &arguments)
+    }
+
+    #[inline(always)]
+    fn returns<const RESULT: usize>(ctx: &FExitContext) -> i32 {
+        // SAFETY: the result stands behind the arguments.
+        exit(unsafe { argument(ctx.as_ptr(), RESULT) } as i64)
     }
 
     // hook: `long __sys_setuid(uid_t uid)` and the like, which the 16-bit calls of 32-bit programs come to as well.

@@ -36,8 +36,8 @@ impl Attached {
     }
 }
 
-/// Attaches rows to one kernel.
-pub(super) struct Attacher<'a> {
+/// What decides between the ways to attach a row.
+pub(super) struct Ways<'a> {
     pub(super) support: &'a Support,
     /// The kernel's types, where functions are looked up.
     pub(super) types: Option<&'a Btf>,
@@ -45,7 +45,7 @@ pub(super) struct Attacher<'a> {
     pub(super) function_hooks: bool,
 }
 
-impl Attacher<'_> {
+impl Ways<'_> {
     /// Attaches the row by its best alternative; nothing of the others stays.
     pub(super) fn attach(&self, ebpf: &mut Ebpf, probe: &'static Probe) -> Attached {
         let mut passed_over = Vec::new();
@@ -60,7 +60,9 @@ impl Attacher<'_> {
                     tracing::debug!(probe = probe.name, by = alternative.by.name(), "{error:#}");
                     passed_over.push((alternative, brief(&error)));
                     for point in alternative.points {
-                        ebpf.program_mut(point.program).map(|program| detach(point.program, program));
+                        if let Some(program) = ebpf.program_mut(point.program) {
+                            detach(point.program, program);
+                        }
                     }
                 }
             }

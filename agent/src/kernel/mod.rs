@@ -32,7 +32,7 @@ use zerocopy::IntoBytes as _;
 
 pub(crate) use self::attach::Attached;
 use self::{
-    attach::Attacher,
+    attach::Ways,
     ledger::KernelBooks,
     options::Options,
     pending::PendingConnects,
@@ -123,9 +123,9 @@ impl Kernel {
         let mut kernel = Self { ebpf, probes: Vec::new(), seeds: Vec::new() };
         // Large, and dropped when all is attached: only programs on functions and the iterator need it.
         let types = Btf::from_sys_fs().ok();
-        let attacher = Attacher { support, types: types.as_ref(), function_hooks: options.function_hooks };
+        let ways = Ways { support, types: types.as_ref(), function_hooks: options.function_hooks };
         for probe in PROBES {
-            let attached = attacher.attach(&mut kernel.ebpf, probe);
+            let attached = ways.attach(&mut kernel.ebpf, probe);
             if let Some(reason) = attached.failure() {
                 tracing::warn!(probe = probe.name, reason, "probe not attached");
             }
