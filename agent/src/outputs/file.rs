@@ -162,6 +162,7 @@ impl Appender {
                         return Err(error);
                     }
                     self.follow()?;
+                    before = self.live.len()?;
                 }
             }
         }
