@@ -29,7 +29,7 @@ use crate::{
     lines::fields::{Boot, Host},
     logging,
     metrics::{Histograms, Metrics, Parts},
-    outputs::{Fanout, Observer, Opened},
+    outputs::{Fanout, Observer, Opened, Reopener},
     pipeline::{Outbox, Pipeline, Recorder, Removed, State},
     scope::Scope,
 };
@@ -51,13 +51,13 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
         .context("starting the runtime")
         .map_err(Failure::bug)?;
     // Whatever can be wrong with the configuration shows before anything is attached.
-    let opened = Fanout::open(&config.output.to, config.output.style).map_err(Failure::usage)?;
+    let host = HostRoot::new(&config.agent.host_root);
+    let opened = Fanout::open(&config.output, &host).map_err(Failure::usage)?;
     let listener = match config.http.listen {
         Listen::None => None,
         Listen::On(address) => Some(runtime.block_on(http::bind(address)).map_err(Failure::usage)?),
     };
     support::check_capabilities().map_err(Failure::privilege)?;
-    let host = HostRoot::new(&config.agent.host_root);
     let scoped = !config.agent.cgroups.is_empty();
     let (support, btf) = support::Support::detect(&host, scoped).map_err(Failure::unavailable)?;
     let scope = if scoped {
@@ -164,6 +164,7 @@ impl Assembly {
         let histograms = Histograms::default();
         let encodings = opened.encodings();
         let fanout = opened.start(config.output.queue_bytes.get() as usize, &observer(&histograms))?;
+        let reopener = fanout.reopener();
         let readiness = Arc::new(Readiness::default());
         for probe in kernel.probes.iter().filter(|probe| !probe.is_attached()) {
             let reason = probe.failure().unwrap_or_default();
@@ -219,7 +220,7 @@ impl Assembly {
         };
         let mut running = tokio::spawn(pipeline.run(kernel, cancel.clone()));
         let outbox = tokio::select! {
-            () = wait(signals, duration) => {
+            () = wait(signals, duration, &reopener) => {
                 cancel.cancel();
                 running.await
             }
@@ -252,7 +253,7 @@ impl Signals {
 }
 
 /// Returns when the agent is to stop.
-async fn wait(signals: Signals, duration: Option<Duration>) {
+async fn wait(signals: Signals, duration: Option<Duration>, outputs: &Reopener) {
     let Signals { mut terminate, mut interrupt, mut hangup } = signals;
     let over = async {
         match duration {
@@ -266,7 +267,10 @@ async fn wait(signals: Signals, duration: Option<Duration>) {
             _ = terminate.recv() => return,
             _ = interrupt.recv() => return,
             () = &mut over => return,
-            _ = hangup.recv() => tracing::warn!("SIGHUP: reading the configuration again is not available yet"),
+            _ = hangup.recv() => {
+                outputs.reopen();
+                tracing::info!("SIGHUP: outputs are opened again; the configuration is not read again yet");
+            }
         }
     }
 }
@@ -274,11 +278,11 @@ async fn wait(signals: Signals, duration: Option<Duration>) {
 /// Observes how long lines took from the kernel's event to the end of their write.
 fn observer(histograms: &Histograms) -> Observer {
     let histograms = histograms.clone();
-    Arc::new(move |times| {
+    Arc::new(move |facts| {
         let now = crate::lines::clock::boot_now();
-        for (ring, time) in times {
-            if let Some(histogram) = histograms.delivery.get(usize::from(*ring)) {
-                histogram.observe(Duration::from_nanos(now.saturating_sub(*time)).as_secs_f64());
+        for fact in facts {
+            if let Some(histogram) = histograms.delivery.get(usize::from(fact.ring)) {
+                histogram.observe(Duration::from_nanos(now.saturating_sub(fact.time)).as_secs_f64());
             }
         }
     })

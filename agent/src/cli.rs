@@ -93,7 +93,9 @@ pub(crate) struct RunArgs {
     )]
     pub(crate) types: Vec<String>,
 
-    /// Where lines go: `stdout`, `file:PATH` or `none`. May be repeated [default: stdout]
+    /// Where lines go: `stdout`, `file:PATH`, `journald`, `syslog:unix:PATH`, `syslog:tcp:HOST:PORT`,
+    /// `syslog:udp:HOST:PORT`, `ndjson:unix:PATH`, `ndjson:tcp:HOST:PORT` or `none`. May be repeated
+    /// [default: stdout]
     #[arg(long = "output", value_name = "OUTPUT", env = "TELLWIRE_OUTPUT", value_delimiter = ',')]
     pub(crate) outputs: Vec<OutputSpec>,
 
@@ -324,7 +326,7 @@ mod tests {
     fn what_is_wrong_is_said_with_what_to_write_instead() {
         for (line, part) in [
             ("tellwire run --profile ful", "possible values: default, full"),
-            ("tellwire run --output /var/x", "write \"stdout\", \"file:PATH\" or \"none\""),
+            ("tellwire run --output /var/x", "write \"stdout\", \"file:PATH\", \"journald\""),
             ("tellwire run --listen 9477", "write an address with its port"),
             ("tellwire run --pretty --json", "--pretty and --json cannot be used together"),
             ("tellwire run --types exec,,exit", "a value is required for '--types <LIST>'"),

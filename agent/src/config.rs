@@ -7,6 +7,7 @@ mod checks;
 mod choices;
 mod error;
 mod file;
+mod outputs;
 mod render;
 mod values;
 
@@ -20,8 +21,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::cli::{Given, RunArgs};
 
-pub(crate) use choices::{Format, KernelLog, Listen, LogLevel, OutputSpec, Profile, Style};
+pub(crate) use choices::{Format, KernelLog, Listen, LogLevel, Profile, Style, SyslogFormat};
 pub(crate) use error::ConfigError;
+pub(crate) use outputs::{Facility, Group, Output, OutputFile, OutputSpec, Peer};
 pub(crate) use render::default_toml;
 pub(crate) use values::{Count, PowerOfTwo, Size, Time, duration};
 
@@ -104,22 +106,6 @@ pub(crate) struct Processes {
     pub(crate) keep_exited: Time<0, 600_000>,
 }
 
-/// The lines.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
-pub(crate) struct Output {
-    /// Where lines go. "none" stands alone: metrics without lines.
-    pub(crate) to: Vec<OutputSpec>,
-    /// The schema of the lines.
-    pub(crate) format: Format,
-    /// How lines look on stdout. "auto" is "pretty" on a terminal and "json" elsewhere. Files
-    /// always hold JSON.
-    pub(crate) style: Style,
-    /// What may wait for each output, in bytes. An output that is slower than the events loses
-    /// what finds no room; that is counted, and other outputs do not notice.
-    pub(crate) queue_bytes: Size<65536, { 1 << 30 }>,
-}
-
 /// Metrics and health.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
@@ -161,17 +147,6 @@ impl Default for Kernel {
 impl Default for Processes {
     fn default() -> Self {
         Self { max: const { Count::new(65536) }, keep_exited: const { Time::from_millis(5_000) } }
-    }
-}
-
-impl Default for Output {
-    fn default() -> Self {
-        Self {
-            to: vec![OutputSpec::Stdout],
-            format: Format::Ecs,
-            style: Style::Auto,
-            queue_bytes: const { Size::new(4 << 20) },
-        }
     }
 }
 

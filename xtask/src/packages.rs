@@ -42,6 +42,13 @@ const PACKAGES: &[Package] = &[
         "container images and the VM's programs",
     ),
     package("prometheus", "promtool", &[Need::Live], "scrapes and checks the metrics"),
+    package("rsyslog", "/usr/sbin/rsyslogd", &[Need::Live], "takes lines by syslog"),
+    package(
+        "systemd",
+        "/lib/systemd/systemd-journald",
+        &[Need::Live],
+        "takes lines by the journal's protocol",
+    ),
     // The folder /usr/lib32 alone proves nothing: Debian's installer makes it, empty.
     #[cfg(target_arch = "x86_64")]
     package("gcc-multilib", "/usr/lib32/crt1.o", &[Need::Live], "32-bit programs"),

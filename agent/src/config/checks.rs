@@ -1,8 +1,10 @@
 //! What no single value can know: lists, and names that other parts decide.
 
 use super::error::{ConfigError, nearest};
-use super::{Config, Format, OutputSpec, Source, Sources};
+use super::{Config, Format, Group, OutputFile, OutputSpec, Source, Sources};
 use crate::cli::Given;
+use crate::enrich::users::group_id;
+use crate::host::HostRoot;
 
 /// What is wrong with the value of a key.
 #[derive(Debug, PartialEq, Eq)]
@@ -42,6 +44,7 @@ pub(super) fn check(config: &Config, known_types: &[&str]) -> Result<(), Fault> 
         return Err(Fault::new("agent.host-root", None, wrong, "write one that begins with /"));
     }
     check_outputs(&output.to)?;
+    check_files(&output.file, &HostRoot::new(&agent.host_root))?;
     match output.format {
         Format::Ecs => Ok(()),
         Format::Ocsf => {
@@ -80,4 +83,21 @@ fn check_outputs(to: &[OutputSpec]) -> Result<(), Fault> {
         }
     }
     Ok(())
+}
+
+fn check_files(file: &OutputFile, host: &HostRoot) -> Result<(), Fault> {
+    let (max, total) = (file.max_bytes, file.total_bytes);
+    if total.get() != 0 && total.get() < max.get() {
+        let wrong = "output.file.total-bytes is less than output.file.max-bytes".into();
+        return Err(Fault::new("output.file.total-bytes", None, wrong, "write more, or a smaller max-bytes"));
+    }
+    let Group::Name(name) = &file.group else { return Ok(()) };
+    let groups = host.join("/etc/group");
+    let wrong = match group_id(&groups, name) {
+        Ok(Some(_)) => return Ok(()),
+        Ok(None) => format!("unknown group {name}"),
+        Err(error) => format!("group {name}: {}: {error}", groups.display()),
+    };
+    let instead = format!("write one of {}, or a number", groups.display());
+    Err(Fault::new("output.file.group", None, wrong, &instead))
 }

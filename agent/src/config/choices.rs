@@ -3,7 +3,6 @@
 
 use std::fmt::{self, Display};
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::ValueEnum;
@@ -54,7 +53,7 @@ macro_rules! choices {
 }
 
 /// A value that is one word, in the file as on the command line.
-trait Word: Sized {
+pub(super) trait Word: Sized {
     /// What to write: the end of the sentence "write …".
     fn accepts() -> String;
 
@@ -142,6 +141,14 @@ choices! {
         Trace = "trace",
     }
 
+    /// How a syslog message begins.
+    pub(crate) enum SyslogFormat {
+        /// RFC 5424.
+        Rfc5424 = "rfc5424",
+        /// What syslog(3) writes, for daemons that listen on this host only.
+        Local = "local",
+    }
+
     /// How much the kernel programs say about themselves.
     pub(crate) enum KernelLog {
         Off = "off",
@@ -152,43 +159,6 @@ choices! {
         Trace = "trace",
     }
 }
-
-/// Where lines go.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum OutputSpec {
-    Stdout,
-    File(PathBuf),
-    /// No lines: metrics only.
-    None,
-}
-
-impl Word for OutputSpec {
-    fn accepts() -> String {
-        "\"stdout\", \"file:PATH\" or \"none\"".into()
-    }
-
-    fn read(text: &str) -> Option<Self> {
-        match text {
-            "stdout" => Some(Self::Stdout),
-            "none" => Some(Self::None),
-            _ => {
-                text.strip_prefix("file:").filter(|path| !path.is_empty()).map(|path| Self::File(path.into()))
-            }
-        }
-    }
-}
-
-impl Display for OutputSpec {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Stdout => formatter.write_str("stdout"),
-            Self::File(path) => write!(formatter, "file:{}", path.display()),
-            Self::None => formatter.write_str("none"),
-        }
-    }
-}
-
-word!(OutputSpec);
 
 /// Where metrics and health are served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -231,25 +201,15 @@ macro_rules! argument {
     };
 }
 
-argument!(OutputSpec);
 argument!(Listen);
+
+pub(super) use {argument, word};
 
 #[cfg(test)]
 mod tests {
     use clap::ValueEnum as _;
 
-    use super::{KernelLog, Listen, OutputSpec, Profile, Word as _};
-
-    #[test]
-    fn outputs_are_read_as_they_are_written() {
-        for text in ["stdout", "none", "file:/var/log/events.ndjson", "file:events"] {
-            assert_eq!(text.parse::<OutputSpec>().unwrap().to_string(), text);
-        }
-        for text in ["", "file", "file:", "Stdout", "/var/log/events", "stderr"] {
-            let error = text.parse::<OutputSpec>().unwrap_err();
-            assert_eq!(error, "write \"stdout\", \"file:PATH\" or \"none\"", "{text}");
-        }
-    }
+    use super::{KernelLog, Listen, Profile, Word as _};
 
     #[test]
     fn listening_needs_an_address_and_a_port() {

@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use serde::Deserialize as _;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use toml::de::{DeTable, DeValue, Deserializer};
 
 use super::error::{ConfigError, nearest, shown};
@@ -82,7 +82,7 @@ impl File<'_> {
     /// The first key that is none, by its place. Serde would refuse it too, but knows only the
     /// names beside it.
     fn check_keys(&self, keys: &Keys) -> Result<(), ConfigError> {
-        let sections = render::properties(&render::schema());
+        let sections = render::section_schemas();
         let unknown = keys.values.iter().filter_map(|(path, place)| {
             let (wrong, instead) = unknown(path, &sections)?;
             Some((place.key.start, wrong, instead))
@@ -118,33 +118,35 @@ impl File<'_> {
     }
 }
 
-/// What is wrong with the name of a key, and what to write instead.
-fn unknown(path: &str, sections: &Map<String, Value>) -> Option<(String, String)> {
-    let (section, key) = path.split_once('.').map_or((path, None), |(section, key)| (section, Some(key)));
-    match (sections.get(section), key) {
-        (Some(known), Some(key)) => {
-            let valid = render::properties(known);
-            // `types[0]` is an element of a list.
-            if valid.contains_key(key) || key.ends_with(']') {
-                return None;
-            }
-            Some((format!("unknown key {key} in [{section}]"), nearest(key, &names(&valid))))
-        }
-        (None, None) => {
-            let home = sections.iter().find(|(_, keys)| render::properties(keys).contains_key(section));
-            let instead = match home {
-                Some((home, _)) => format!("write it as a key of [{home}]"),
-                None => nearest(section, &names(sections)),
-            };
-            Some((format!("unknown section {section}"), instead))
-        }
-        // A section that is known, or a key of one that is not.
-        (Some(_), None) | (None, Some(_)) => None,
+/// What is wrong with the name of a key, and what to write instead. `sections` are all by their full name.
+fn unknown(path: &str, sections: &[(String, Value)]) -> Option<(String, String)> {
+    let of = |name: &str| sections.iter().find(|(section, _)| section == name).map(|(_, schema)| schema);
+    // An element of a list, or a section that is known.
+    if path.ends_with(']') || of(path).is_some() {
+        return None;
     }
+    let Some((section, key)) = path.rsplit_once('.') else {
+        let home = sections.iter().find(|(_, schema)| render::keys(schema).contains_key(path));
+        let instead = match home {
+            Some((home, _)) => format!("write it as a key of [{home}]"),
+            None => nearest(path, &within("", sections)),
+        };
+        return Some((format!("unknown section {path}"), instead));
+    };
+    // What is in an unknown section is not looked at: the section is what is wrong.
+    let known = render::keys(of(section)?);
+    if known.contains_key(key) {
+        return None;
+    }
+    let mut valid: Vec<&str> = known.keys().map(String::as_str).collect();
+    valid.extend(within(&format!("{section}."), sections));
+    Some((format!("unknown key {key} in [{section}]"), nearest(key, &valid)))
 }
 
-fn names(keys: &Map<String, Value>) -> Vec<&str> {
-    keys.keys().map(String::as_str).collect()
+/// The sections directly below, by their last name.
+fn within<'a>(prefix: &str, sections: &'a [(String, Value)]) -> Vec<&'a str> {
+    let names = sections.iter().filter_map(|(name, _)| name.strip_prefix(prefix));
+    names.filter(|name| !name.contains('.')).collect()
 }
 
 /// Serde and toml say `what is wrong, expected what to write`.
@@ -237,10 +239,6 @@ mod tests {
                  \"500ms\"",
             ),
             (
-                "[output]\nto = [\"stdout\", \"file:\"]",
-                "t.toml:2: output.to[1] = \"file:\": write \"stdout\", \"file:PATH\" or \"none\"",
-            ),
-            (
                 "[http]\nlisten = \":9477\"",
                 "t.toml:2: http.listen = \":9477\": write an address with its port, such as \
                  \"127.0.0.1:9477\" or \"[::]:9477\", or \"none\"",
@@ -251,6 +249,40 @@ mod tests {
                 "[agent]\n\"a\\u001bb\" = 1",
                 "t.toml:2: unknown key a\\u{1b}b in [agent]: write one of profile, types, cgroups, \
                  host-root, log-level",
+            ),
+        ] {
+            assert_eq!(error(text), line, "{text}");
+        }
+    }
+
+    #[test]
+    fn sections_within_sections_are_known_by_their_full_name() {
+        for (text, line) in [
+            (
+                "[output]\nto = [\"stdout\", \"file:\"]",
+                "t.toml:2: output.to[1] = \"file:\": write \"stdout\", \"file:PATH\", \"journald\", \
+                 \"syslog:unix:PATH\", \"syslog:tcp:HOST:PORT\", \"syslog:udp:HOST:PORT\", \
+                 \"ndjson:unix:PATH\", \"ndjson:tcp:HOST:PORT\" or \"none\"",
+            ),
+            (
+                "[output.file]\nmax-byte = 1",
+                "t.toml:2: unknown key max-byte in [output.file]: write max-bytes (valid are max-bytes, \
+                 max-age, total-bytes, compress, mode, group)",
+            ),
+            (
+                "[output.fil]\nmode = 1",
+                "t.toml:1: unknown key fil in [output]: write file (valid are to, format, style, \
+                 queue-bytes, file, syslog)",
+            ),
+            (
+                "[output.file]\nmode = \"0666\"",
+                "t.toml:2: output.file.mode = \"0666\": write an octal mode that lets the owner read and \
+                 write, others not write, and nobody execute, such as \"0640\"",
+            ),
+            (
+                "output.syslog.facility = \"mail\"",
+                "t.toml:1: output.syslog.facility = \"mail\": write \"user\", \"daemon\", \"auth\", \
+                 \"authpriv\" or one of \"local0\" to \"local7\"",
             ),
         ] {
             assert_eq!(error(text), line, "{text}");

@@ -64,8 +64,8 @@ pub(super) fn schema() -> Value {
     settings.into_generator().into_root_schema_for::<Config>().to_value()
 }
 
-/// The keys of a section, or the sections of the root, in the order of the struct.
-pub(super) fn properties(schema: &Value) -> Map<String, Value> {
+/// What a struct has, in its order.
+fn properties(schema: &Value) -> Map<String, Value> {
     schema.get("properties").and_then(Value::as_object).cloned().unwrap_or_default()
 }
 
@@ -87,15 +87,39 @@ fn text_of<'a>(schema: &'a Value, name: &str) -> &'a str {
 
 fn sections(config: &Config) -> Vec<Section> {
     // What cannot be written as TOML cannot have been read: every path is UTF-8.
-    let mut values = toml::Table::try_from(config).unwrap_or_default();
-    let mut sections = Vec::new();
-    for (name, schema) in properties(&schema()) {
-        let Some(toml::Value::Table(mut values)) = values.remove(&name) else { continue };
-        let key = |(name, schema)| values.remove(&name).map(|value| Key { name, schema, value });
-        let keys = properties(&schema).into_iter().filter_map(key).collect();
-        sections.push(Section { name, schema, keys });
+    let values = toml::Value::try_from(config).unwrap_or(toml::Value::Boolean(false));
+    let section = |(name, schema): (String, Value)| {
+        let mut table = name.split('.').try_fold(&values, |value, part| value.get(part))?.as_table()?.clone();
+        let key = |(name, schema)| table.remove(&name).map(|value| Key { name, schema, value });
+        let keys = keys(&schema).into_iter().filter_map(key).collect();
+        Some(Section { name, schema, keys })
+    };
+    section_schemas().into_iter().filter_map(section).collect()
+}
+
+/// Every section with its name (`output`, `output.file`), those within one behind it.
+pub(super) fn section_schemas() -> Vec<(String, Value)> {
+    fn collect(prefix: &str, schema: &Value, sections: &mut Vec<(String, Value)>) {
+        for (name, schema) in properties(schema) {
+            if is_section(&schema) {
+                let name = format!("{prefix}{name}");
+                sections.push((name.clone(), schema.clone()));
+                collect(&format!("{name}."), &schema, sections);
+            }
+        }
     }
+    let mut sections = Vec::new();
+    collect("", &schema(), &mut sections);
     sections
+}
+
+/// The keys of a section, without the sections within.
+pub(super) fn keys(section: &Value) -> Map<String, Value> {
+    properties(section).into_iter().filter(|(_, schema)| !is_section(schema)).collect()
+}
+
+fn is_section(schema: &Value) -> bool {
+    schema.get("properties").is_some()
 }
 
 fn push(text: &mut String, line: impl Display) {
@@ -131,8 +155,11 @@ mod tests {
         fs::write(&path, default_toml()).unwrap();
         let (config, sources) = from_file(&path, &[]).unwrap();
         assert_eq!(config, Config::default());
-        let keys: usize = sections(&config).iter().map(|section| section.keys.len()).sum();
-        assert_eq!(sources.keys().filter(|key| key.contains('.') && !key.contains('[')).count(), keys);
+        let sections = sections(&config);
+        let keys: usize = sections.iter().map(|section| section.keys.len()).sum();
+        let is_key =
+            |path: &&String| !path.contains('[') && !sections.iter().any(|section| section.name == **path);
+        assert_eq!(sources.keys().filter(is_key).count(), keys);
     }
 
     #[test]

@@ -9,11 +9,15 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserializer, Error, Unexpected, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
-const UNITS: [(&str, u32); 3] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+const UNITS: [(&str, u64); 4] = [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
 
 /// A number of bytes: an integer, or text such as `"64 KiB"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Size<const MIN: u32, const MAX: u32>(u32);
+
+/// A number of bytes on a disk, which can be more than memory holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Bytes<const MIN: u64, const MAX: u64>(u64);
 
 /// A number of bytes that is a power of two, as the kernel wants its rings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +42,26 @@ impl<const MIN: u32, const MAX: u32> Size<MIN, MAX> {
     }
 
     fn accepts() -> String {
-        format!("bytes from {} to {}, such as 65536 or \"64 KiB\"", size_text(MIN), size_text(MAX))
+        format!(
+            "bytes from {} to {}, such as 65536 or \"64 KiB\"",
+            size_text(MIN.into()),
+            size_text(MAX.into())
+        )
+    }
+}
+
+impl<const MIN: u64, const MAX: u64> Bytes<MIN, MAX> {
+    pub(crate) const fn new(bytes: u64) -> Self {
+        assert!(MIN <= bytes && bytes <= MAX);
+        Self(bytes)
+    }
+
+    pub(crate) const fn get(self) -> u64 {
+        self.0
+    }
+
+    fn accepts() -> String {
+        format!("bytes from {} to {}, such as \"64 MiB\"", size_text(MIN), size_text(MAX))
     }
 }
 
@@ -53,7 +76,11 @@ impl<const MIN: u32, const MAX: u32> PowerOfTwo<MIN, MAX> {
     }
 
     fn accepts() -> String {
-        format!("a power of two from {} to {}, such as \"2 MiB\"", size_text(MIN), size_text(MAX))
+        format!(
+            "a power of two from {} to {}, such as \"2 MiB\"",
+            size_text(MIN.into()),
+            size_text(MAX.into())
+        )
     }
 }
 
@@ -99,20 +126,20 @@ fn duration_text(duration: Duration) -> String {
 }
 
 /// `65536`, `"65536"`, `"64 KiB"`, `"64KiB"`. No decimal units: what they stand for is disputed.
-fn size(raw: &Raw<'_>) -> Option<u32> {
+fn size(raw: &Raw<'_>) -> Option<u64> {
     let text = match *raw {
-        Raw::Number(number) => return u32::try_from(number).ok(),
+        Raw::Number(number) => return Some(number),
         Raw::Text(text) => text.trim(),
     };
     let (digits, factor) = UNITS
         .iter()
         .find_map(|(unit, factor)| Some((text.strip_suffix(unit)?.trim_end(), *factor)))
         .unwrap_or((text, 1));
-    digits.parse::<u32>().ok()?.checked_mul(factor)
+    digits.parse::<u64>().ok()?.checked_mul(factor)
 }
 
 /// The largest unit that leaves a whole number.
-fn size_text(bytes: u32) -> String {
+fn size_text(bytes: u64) -> String {
     match UNITS.iter().find(|(_, factor)| bytes != 0 && bytes.is_multiple_of(*factor)) {
         Some((unit, factor)) => format!("{} {unit}", bytes / factor),
         None => bytes.to_string(),
@@ -201,11 +228,16 @@ macro_rules! number {
 }
 
 number!(Size<u32>, read_size, write_size);
+number!(Bytes<u64>, read_bytes, write_bytes);
 number!(PowerOfTwo<u32>, read_power_of_two, write_size);
 number!(Count<u32>, read_count, write_count);
 number!(Time<u64>, read_time, write_time);
 
 fn read_size(raw: &Raw<'_>, min: u32, max: u32) -> Option<u32> {
+    size(raw).and_then(|bytes| u32::try_from(bytes).ok()).filter(|bytes| (min..=max).contains(bytes))
+}
+
+fn read_bytes(raw: &Raw<'_>, min: u64, max: u64) -> Option<u64> {
     size(raw).filter(|bytes| (min..=max).contains(bytes))
 }
 
@@ -229,10 +261,14 @@ fn read_time(raw: &Raw<'_>, min: u64, max: u64) -> Option<Duration> {
 }
 
 fn write_size<S: Serializer>(bytes: u32, serializer: S) -> Result<S::Ok, S::Error> {
+    write_bytes(bytes.into(), serializer)
+}
+
+fn write_bytes<S: Serializer>(bytes: u64, serializer: S) -> Result<S::Ok, S::Error> {
     if bytes != 0 && bytes.is_multiple_of(1024) {
         serializer.serialize_str(&size_text(bytes))
     } else {
-        serializer.serialize_u32(bytes)
+        serializer.serialize_u64(bytes)
     }
 }
 
@@ -257,15 +293,15 @@ mod tests {
         {
             assert_eq!(size(&Raw::Text(text)), Some(bytes), "{text}");
         }
-        for text in ["", "KiB", "-1", "1.5 MiB", "64 KB", "64 kib", "4 GiB", "1 MiB MiB"] {
+        for text in ["", "KiB", "-1", "1.5 MiB", "64 KB", "64 kib", "99999999 TiB", "1 MiB MiB"] {
             assert_eq!(size(&Raw::Text(text)), None, "{text}");
         }
-        assert_eq!(size(&Raw::Number(u64::MAX)), None);
+        assert_eq!(read_size(&Raw::Number(1 << 32), 0, u32::MAX), None);
     }
 
     #[test]
     fn a_size_is_written_as_it_can_be_read() {
-        for bytes in [0, 1, 1000, 1024, 1536, 65536, 3 << 20, 1 << 30, u32::MAX] {
+        for bytes in [0, 1, 1000, 1024, 1536, 65536, 3 << 20, 1 << 30, 1 << 44] {
             assert_eq!(size(&Raw::Text(&size_text(bytes))), Some(bytes));
         }
         assert_eq!(size_text(3 << 20), "3 MiB");

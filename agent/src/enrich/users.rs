@@ -52,6 +52,13 @@ impl Users {
     }
 }
 
+/// The id of a group, by the group file at this path.
+pub(crate) fn group_id(path: &Path, name: &str) -> io::Result<Option<u32>> {
+    let (text, _) = read(path)?;
+    let mut entries = text.split(|&byte| byte == b'\n').filter_map(entry);
+    Ok(entries.find(|(_, found)| *found == name).map(|(id, _)| id))
+}
+
 /// One of the two files: in both, the first field is the name and the third is the id.
 #[derive(Debug)]
 struct Names {

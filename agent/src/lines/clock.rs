@@ -21,6 +21,11 @@ impl Clock {
         Self { offset: offset(), second: i64::MIN, prefix: String::new() }
     }
 
+    /// For times that are wall-clock time already.
+    pub(crate) fn of_wall() -> Self {
+        Self { offset: 0, second: i64::MIN, prefix: String::new() }
+    }
+
     /// A fixed offset in nanoseconds, for tests.
     #[cfg(test)]
     pub(crate) fn fixed(offset: i128) -> Self {
@@ -30,6 +35,11 @@ impl Clock {
     /// Reads the offset again: the wall clock can have been set.
     pub(crate) fn refresh(&mut self) {
         self.offset = offset();
+    }
+
+    /// The wall-clock time of a boot time, in nanoseconds since 1970.
+    pub(crate) fn wall(&self, boot: u64) -> u64 {
+        u64::try_from(i128::from(boot) + self.offset).unwrap_or_default()
     }
 
     /// Writes the wall-clock time of a boot time, in place of what `to` holds.

@@ -172,6 +172,27 @@ impl Parts {
         counter(sink, "tellwire_output_dropped_total", "Lines that an output lost.", &dropped)?;
         let bytes = outputs(|stats| stats.bytes.load(Relaxed));
         counter(sink, "tellwire_output_bytes_total", "Bytes of the lines written, by output.", &bytes)?;
+        let rotations = outputs(|stats| stats.rotations.load(Relaxed));
+        counter(
+            sink,
+            "tellwire_output_rotations_total",
+            "Files that were put aside, by output.",
+            &rotations,
+        )?;
+        let deleted = outputs(|stats| stats.deleted.load(Relaxed));
+        counter(
+            sink,
+            "tellwire_output_deleted_files_total",
+            "Rotated files that were deleted to stay below the limit, by output.",
+            &deleted,
+        )?;
+        let reconnects = outputs(|stats| stats.reconnects.load(Relaxed));
+        counter(
+            sink,
+            "tellwire_output_reconnects_total",
+            "Connections that an output made after its first.",
+            &reconnects,
+        )?;
         let failed = outputs(|stats| u64::from(stats.failed.load(Relaxed)));
         let failed: Vec<_> =
             failed.iter().map(|(labels, value)| (labels.as_slice(), float(*value))).collect();

@@ -1,82 +1,214 @@
 //! Lines to a file.
 //!
 //! Whole lines only: what a full disk cuts off is taken back. A file that was moved or deleted is
-//! made anew.
+//! made anew, its folder too. One that is full or old enough is put aside, see [`Archive`].
 
-use std::fs::{self, File, Metadata, OpenOptions};
+mod opening;
+#[cfg(test)]
+pub(super) mod tests;
+
+use std::fs::{self, Metadata};
 use std::io;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
-use super::writer::{Target, Trouble, write};
+use jiff::Timestamp;
+use tracing::warn;
 
-/// For root and the group that may read logs.
-const MODE: u32 = 0o640;
+use super::archive::Archive;
+use super::writer::{Target, Trouble, Written, write};
+use super::{Batch, OutputStats, line_start};
+use crate::config::{Group, OutputFile};
+use crate::enrich::users::group_id;
+use crate::host::HostRoot;
+use opening::{Folder, Live, identity};
+
+/// What is configured of files.
+#[derive(Debug, Clone)]
+pub(super) struct Settings {
+    /// 0 for no limit, as for all three.
+    pub(super) max_bytes: u64,
+    pub(super) max_age: Duration,
+    pub(super) total_bytes: u64,
+    pub(super) compress: bool,
+    pub(super) mode: u32,
+    /// None for that of the agent, or of a folder that gives it to its files.
+    pub(super) group: Option<u32>,
+}
+
+impl Settings {
+    /// Looks the group up on the host.
+    pub(super) fn new(config: &OutputFile, host: &HostRoot) -> io::Result<Self> {
+        let OutputFile { max_bytes, max_age, total_bytes, compress, mode, group } = config;
+        let group = match group {
+            Group::Own => None,
+            Group::Id(id) => Some(*id),
+            Group::Name(name) => Some(group_id(&host.join("/etc/group"), name)?.ok_or_else(|| {
+                io::Error::new(io::ErrorKind::NotFound, format!("the host has no group {name}"))
+            })?),
+        };
+        Ok(Self {
+            max_bytes: max_bytes.get(),
+            max_age: max_age.get(),
+            total_bytes: total_bytes.get(),
+            compress: *compress,
+            mode: mode.get(),
+            group,
+        })
+    }
+}
 
 pub(super) struct Appender {
     path: PathBuf,
-    file: File,
-    identity: Identity,
+    settings: Settings,
+    folder: Folder,
+    live: Live,
+    /// For a regular file.
+    archive: Option<Archive>,
     /// The last write failed: open it again.
     is_suspect: bool,
-}
-
-/// Device and inode.
-type Identity = (u64, u64);
-
-fn identity(metadata: &Metadata) -> Identity {
-    (metadata.dev(), metadata.ino())
+    /// A rotation failed; that is said once.
+    is_stuck: bool,
 }
 
 impl Appender {
-    pub(super) fn open(path: &Path) -> io::Result<Self> {
-        let (file, identity) = open(path)?;
-        Ok(Self { path: path.into(), file, identity, is_suspect: false })
+    pub(super) fn open(path: &Path, settings: Settings, stats: Arc<OutputStats>) -> io::Result<Self> {
+        let folder = Folder::of(path)?;
+        let live = Live::open(path, &settings)?;
+        let archive = if live.is_regular && (settings.max_bytes != 0 || !settings.max_age.is_zero()) {
+            Some(Archive::open(path, settings.total_bytes, settings.compress, stats)?)
+        } else {
+            None
+        };
+        Ok(Self { path: path.into(), settings, folder, live, archive, is_suspect: false, is_stuck: false })
     }
 
-    /// Writes to what is at the path now. Says from where on to write there.
-    fn follow(&mut self, bytes: &[u8], from: usize) -> io::Result<usize> {
-        let is_there = fs::metadata(&self.path).is_ok_and(|found| identity(&found) == self.identity);
+    /// Sees to it that what is written to is what is at the path now.
+    fn follow(&mut self) -> io::Result<()> {
+        let is_there = fs::metadata(&self.path).is_ok_and(|found| identity(&found) == self.live.identity);
         if is_there && !self.is_suspect {
-            return Ok(from);
+            return Ok(());
         }
-        let (file, identity) = open(&self.path)?;
-        let is_same = identity == self.identity;
-        (self.file, self.identity, self.is_suspect) = (file, identity, false);
-        Ok(if is_same { from } else { line_start(bytes, from) })
+        self.folder.make()?;
+        if self.live.reopen(&self.path, &self.settings)?
+            && let Some(archive) = &self.archive
+        {
+            archive.refresh();
+        }
+        self.is_suspect = false;
+        Ok(())
+    }
+
+    /// Up to where lines may be written into a file that has `before` bytes; none if it is full.
+    fn fits(&self, bytes: &[u8], from: usize, before: u64) -> Option<usize> {
+        let room = match self.settings.max_bytes {
+            0 => u64::MAX,
+            max => max.saturating_sub(before),
+        };
+        let upto = usize::try_from(room).ok().and_then(|room| from.checked_add(room)).unwrap_or(usize::MAX);
+        if upto >= bytes.len() {
+            return Some(bytes.len());
+        }
+        let whole = line_start(bytes, upto);
+        if whole > from {
+            return Some(whole);
+        }
+        // A line that is begun is finished, and one that is larger than any file has one for itself.
+        (self.live.is_torn || before == 0).then(|| line_end(bytes, from))
+    }
+
+    /// Puts the file aside, so that a new one is made.
+    fn rotate(&mut self, archive: &Archive) -> io::Result<()> {
+        archive.rotate(&self.path, Timestamp::now())?;
+        self.is_stuck = false;
+        self.follow()
+    }
+
+    /// What is written next: up to where, into a file that has how many bytes.
+    fn prepare(&mut self, bytes: &[u8], from: usize) -> io::Result<(usize, u64)> {
+        let before = self.live.len()?;
+        if !self.live.rotates {
+            return Ok((bytes.len(), before));
+        }
+        let Some(archive) = self.archive.take() else { return Ok((bytes.len(), before)) };
+        let prepared = self.make_room(&archive, bytes, from, before);
+        self.archive = Some(archive);
+        prepared
+    }
+
+    fn make_room(
+        &mut self,
+        archive: &Archive,
+        bytes: &[u8],
+        from: usize,
+        mut before: u64,
+    ) -> io::Result<(usize, u64)> {
+        let is_old = before > 0 && !self.live.is_torn && self.live.is_due();
+        let mut end = self.fits(bytes, from, before).filter(|_| !is_old);
+        if end.is_none() {
+            match self.rotate(archive) {
+                Ok(()) => {
+                    before = self.live.len()?;
+                    end = self.fits(bytes, from, before);
+                }
+                // Lines go on into a file that is too large, rather than nowhere; but not beyond the limit of all.
+                Err(error) => {
+                    if !std::mem::replace(&mut self.is_stuck, true) {
+                        warn!(file = %self.path.display(), %error, "file not rotated");
+                    }
+                    let limit = self.settings.total_bytes;
+                    if limit != 0 && before.saturating_add((bytes.len() - from) as u64) > limit {
+                        return Err(error);
+                    }
+                    self.follow()?;
+                    before = self.live.len()?;
+                }
+            }
+        }
+        let end = end.unwrap_or(bytes.len());
+        archive.make_room(before.saturating_add((end - from) as u64));
+        Ok((end, before))
     }
 
     /// Takes back the part of a line that ends the file. `before` is how long the file was, and
     /// `from` to `upto` is what was written since. Says from where on to go on.
-    fn take_back(&self, before: u64, bytes: &[u8], from: usize, upto: usize) -> usize {
+    fn take_back(&mut self, before: u64, bytes: &[u8], from: usize, upto: usize) -> usize {
         let start = line_start(bytes, upto);
         // What cannot be taken back is finished first.
         if start >= from && self.cut(before, (start - from) as u64, (upto - from) as u64).is_some() {
             start
         } else {
+            self.live.is_torn = start != upto;
             upto
         }
     }
 
     /// Cuts off what follows the first `keep` of the `written` bytes.
     fn cut(&self, before: u64, keep: u64, written: u64) -> Option<()> {
-        let metadata = self.file.metadata().ok().filter(Metadata::is_file)?;
+        let metadata = self.live.file.metadata().ok().filter(Metadata::is_file)?;
         // Else someone else writes to it too, and what would be cut is theirs.
         let is_ours = metadata.len() == before + written;
-        is_ours.then(|| self.file.set_len(before + keep).ok()).flatten()
+        is_ours.then(|| self.live.file.set_len(before + keep).ok()).flatten()
     }
 
-    fn append(&mut self, bytes: &[u8], from: usize) -> (usize, io::Result<()>) {
-        let from = match self.follow(bytes, from) {
-            Ok(from) => from,
+    /// Writes what fits into one file.
+    fn append(&mut self, bytes: &[u8], mut from: usize) -> (usize, io::Result<()>) {
+        let prepared = self.follow().and_then(|()| {
+            if !self.live.is_torn {
+                from = line_start(bytes, from);
+            }
+            self.prepare(bytes, from)
+        });
+        let (end, before) = match prepared {
+            Ok(prepared) => prepared,
             Err(error) => return (from, Err(error)),
         };
-        let before = match self.file.metadata() {
-            Ok(metadata) => metadata.len(),
-            Err(error) => return (from, Err(error)),
-        };
-        match write(&self.file, bytes, from) {
-            (upto, Ok(())) => (upto, Ok(())),
+        match write(&self.live.file, bytes.get(..end).unwrap_or(bytes), from) {
+            (upto, Ok(())) => {
+                self.live.is_torn = false;
+                (upto, Ok(()))
+            }
             (upto, Err(error)) => {
                 self.is_suspect = true;
                 (self.take_back(before, bytes, from, upto), Err(error))
@@ -86,88 +218,37 @@ impl Appender {
 }
 
 impl Target for Appender {
-    fn write(&mut self, bytes: &[u8], from: usize) -> (usize, Result<(), Trouble>) {
-        let (upto, result) = self.append(bytes, from);
-        (upto, result.map_err(Trouble::Retry))
-    }
-}
-
-fn open(path: &Path) -> io::Result<(File, Identity)> {
-    // Opening a FIFO would wait for its reader.
-    if fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_fifo()) {
-        return Err(io::Error::other("a FIFO is no file: write to stdout and pipe that"));
-    }
-    let file = OpenOptions::new().append(true).create(true).mode(MODE).open(path)?;
-    let metadata = file.metadata()?;
-    Ok((file, identity(&metadata)))
-}
-
-/// Where the line that holds the byte before `upto`, or ends there, begins; `upto` if it ends there.
-fn line_start(bytes: &[u8], upto: usize) -> usize {
-    let before = bytes.get(..upto).unwrap_or(bytes);
-    before.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::fs;
-    use std::os::unix::fs::PermissionsExt as _;
-
-    use super::{Appender, Target as _, line_start};
-
-    #[test]
-    fn a_line_starts_after_the_newline_before_it() {
-        let starts: Vec<_> = (0..=7).map(|upto| line_start(b"ab\ncd\ne", upto)).collect();
-        assert_eq!(starts, [0, 0, 0, 3, 3, 3, 6, 6]);
-    }
-
-    #[test]
-    fn lines_are_appended_and_others_cannot_read_them() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("events");
-        for _ in 0..2 {
-            let (upto, result) = Appender::open(&path).unwrap().write(b"one\ntwo\n", 0);
-            result.unwrap();
-            assert_eq!(upto, 8);
+    fn write(&mut self, batch: &Batch, from: usize) -> Written {
+        let mut upto = from;
+        while upto < batch.bytes.len() {
+            let result;
+            (upto, result) = self.append(&batch.bytes, upto);
+            if let Err(error) = result {
+                return Written::new(upto, Err(error.into()));
+            }
         }
-        assert_eq!(fs::read_to_string(&path).unwrap(), "one\ntwo\none\ntwo\n");
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o137, 0);
+        Written::new(upto, Ok(()))
     }
 
-    #[test]
-    fn half_a_line_is_taken_back_unless_someone_else_writes_too() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("events");
-        let bytes = b"one\ntwo\n";
-        let file = Appender::open(&path).unwrap();
-        fs::write(&path, "zero\none\ntw").unwrap();
-        assert_eq!(file.take_back(5, bytes, 0, 6), 4);
-        assert_eq!(fs::read_to_string(&path).unwrap(), "zero\none\n");
-
-        fs::write(&path, "zero\none\ntwsomebody").unwrap();
-        assert_eq!(file.take_back(5, bytes, 0, 6), 6);
-        assert_eq!(fs::read_to_string(&path).unwrap(), "zero\none\ntwsomebody");
+    fn ticks(&self) -> bool {
+        true
     }
 
-    #[test]
-    fn a_file_that_was_moved_is_made_anew_and_gets_whole_lines() {
-        let folder = tempfile::tempdir().unwrap();
-        let (path, moved) = (folder.path().join("events"), folder.path().join("events.1"));
-        let mut file = Appender::open(&path).unwrap();
-        file.write(b"one\ntwo\n", 0).1.unwrap();
-        fs::rename(&path, &moved).unwrap();
-        // As if half of a line had gone to the old one.
-        file.write(b"three\nfour\n", 8).1.unwrap();
-        assert_eq!(fs::read_to_string(&moved).unwrap(), "one\ntwo\n");
-        assert_eq!(fs::read_to_string(&path).unwrap(), "four\n");
+    /// A file that was moved away is made anew even if no line comes, and one that is old enough is put aside.
+    fn tick(&mut self) -> Result<(), Trouble> {
+        self.follow()?;
+        self.prepare(&[], 0)?;
+        Ok(())
     }
 
-    #[test]
-    fn a_fifo_is_refused_instead_of_waited_for() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("fifo");
-        rustix::fs::mkfifoat(rustix::fs::CWD, &path, 0o600.into()).unwrap();
-        let error = Appender::open(&path).err().unwrap().to_string();
-        assert_eq!(error, "a FIFO is no file: write to stdout and pipe that");
+    fn reopen(&mut self) -> Result<(), Trouble> {
+        self.is_suspect = true;
+        Ok(self.follow()?)
     }
+}
+
+/// Where the line that goes on at `from` ends, with its newline.
+fn line_end(bytes: &[u8], from: usize) -> usize {
+    let rest = bytes.get(from..).unwrap_or_default();
+    rest.iter().position(|byte| *byte == b'\n').map_or(bytes.len(), |newline| from + newline + 1)
 }

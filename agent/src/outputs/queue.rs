@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use tokio::sync::mpsc;
 
+use super::writer::Refused;
 use super::{Batch, OutputStats};
 
 /// At one batch a pipeline cycle of 5 ms, this is 20 s of them. Without it, tiny batches could
@@ -62,14 +63,15 @@ impl Queued {
         self.batches.recv().await
     }
 
-    pub(super) fn written(&self, batch: &Batch) {
+    /// The batch is out of the output's hands: what comes after its first `upto` bytes was lost.
+    pub(super) fn done(&self, batch: &Batch, upto: usize, refused: &Refused) {
         self.room.give(batch.bytes.len());
-        self.stats.written(batch);
-    }
-
-    pub(super) fn lost(&self, batch: &Batch) {
-        self.room.give(batch.bytes.len());
-        self.stats.lost(&batch.counts);
+        let mut lost = refused.counts;
+        for line in batch.lines_from(upto) {
+            lost.add(line.fact.action.into());
+        }
+        self.stats.written(batch.counts.total() - lost.total(), upto - refused.bytes);
+        self.stats.lost(&lost);
     }
 }
 

@@ -4,7 +4,8 @@ use std::fs::File;
 use std::io::{self, IsTerminal as _};
 use std::os::fd::AsFd as _;
 
-use super::writer::{Target, Trouble, write};
+use super::Batch;
+use super::writer::{Target, Trouble, Written, write};
 use crate::config::Style;
 
 /// Whether stdout gets lines for people.
@@ -32,14 +33,13 @@ impl From<File> for Stdout {
 }
 
 impl Target for Stdout {
-    fn write(&mut self, bytes: &[u8], from: usize) -> (usize, Result<(), Trouble>) {
-        let (upto, result) = write(&self.0, bytes, from);
+    fn write(&mut self, batch: &Batch, from: usize) -> Written {
+        let (upto, result) = write(&self.0, &batch.bytes, from);
+        // Would it block, another process that shares stdout has made it so.
         let trouble = |error: io::Error| match error.kind() {
-            // Stdout is shared with other processes, and one of them made it non-blocking.
-            io::ErrorKind::WouldBlock => Trouble::Again,
             io::ErrorKind::BrokenPipe => Trouble::Gone(error),
-            _ => Trouble::Retry(error),
+            _ => error.into(),
         };
-        (upto, result.map_err(trouble))
+        Written::new(upto, result.map_err(trouble))
     }
 }

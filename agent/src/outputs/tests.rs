@@ -19,30 +19,38 @@ use tokio::time::sleep;
 use super::file::Appender;
 use super::stdout::Stdout;
 use super::writer::Target;
-use super::{Batch, Counts, Fanout, Observer, OpenOutput, Opened, OutputStats, Style};
-use crate::config::OutputSpec;
+use super::{Batch, Counts, Fact, Fanout, HostRoot, Observer, OpenOutput, Opened, OutputStats};
+use crate::config::{Output, OutputSpec, Style};
 
 /// Longer than any test takes on a busy machine.
-const DEADLINE: Duration = Duration::from_secs(20);
+pub(super) const DEADLINE: Duration = Duration::from_secs(20);
 
 /// More than a pipe holds.
 const LARGE: usize = 100 * 1024;
 
 /// A batch with the lines of these numbers, `bytes` in all; a line's action is its number modulo 3.
-fn batch(numbers: std::ops::Range<usize>, bytes: usize) -> Batch {
+pub(super) fn batch(numbers: std::ops::Range<usize>, bytes: usize) -> Batch {
     let width = bytes / numbers.len() - 1;
     let mut counts = Counts::default();
     let mut text = String::new();
     for number in numbers.clone() {
         counts.add(number % 3);
-        writeln!(text, "{number:0width$}").unwrap();
+        let digits = number.to_string();
+        // The width of a format is 65,535 at the most.
+        writeln!(text, "{}{digits}", "0".repeat(width - digits.len())).unwrap();
     }
-    let times = numbers.map(|number| (1, number as u64)).collect();
-    Batch { bytes: text.into(), counts, times }
+    let fact = |number| Fact {
+        time: number as u64,
+        wall: 0,
+        ring: 1,
+        action: u8::try_from(number % 3).unwrap(),
+        is_failure: false,
+    };
+    Batch { bytes: text.into(), counts, facts: numbers.map(fact).collect() }
 }
 
 /// Batches of 10 lines each and what they count.
-fn batches(many: usize, bytes: usize) -> (Vec<Batch>, Counts) {
+pub(super) fn batches(many: usize, bytes: usize) -> (Vec<Batch>, Counts) {
     let batches: Vec<_> = (0..many).map(|index| batch(index * 10..(index + 1) * 10, bytes)).collect();
     let mut sum = Counts::default();
     for batch in &batches {
@@ -53,8 +61,14 @@ fn batches(many: usize, bytes: usize) -> (Vec<Batch>, Counts) {
     (batches, sum)
 }
 
-fn start(queue_bytes: usize, targets: Vec<(&str, Box<dyn Target>)>) -> (Fanout, Vec<Arc<OutputStats>>) {
-    let open = |(name, target): (&str, _)| OpenOutput { name: name.into(), pretty: false, target };
+pub(super) fn start(
+    queue_bytes: usize,
+    targets: Vec<(&str, Box<dyn Target>)>,
+) -> (Fanout, Vec<Arc<OutputStats>>) {
+    let open = |(name, target): (&str, _)| {
+        let stats = Arc::default();
+        OpenOutput { name: name.into(), pretty: false, stats, target }
+    };
     let observer: Observer = Arc::new(|_| {});
     let fanout = Opened(targets.into_iter().map(open).collect()).start(queue_bytes, &observer).unwrap();
     let stats = fanout.stats().into_iter().map(|(_, stats)| stats).collect();
@@ -67,10 +81,10 @@ fn pipe() -> (io::PipeReader, Box<dyn Target>) {
 }
 
 fn appender(path: &Path) -> Box<dyn Target> {
-    Box::new(Appender::open(path).unwrap())
+    Box::new(Appender::open(path, super::file::tests::settings(), Arc::default()).unwrap())
 }
 
-async fn until(what: &str, is_so: impl Fn() -> bool) {
+pub(super) async fn until(what: &str, is_so: impl Fn() -> bool) {
     let deadline = Instant::now() + DEADLINE;
     while !is_so() {
         assert!(Instant::now() < deadline, "still waiting until {what}");
@@ -78,11 +92,11 @@ async fn until(what: &str, is_so: impl Fn() -> bool) {
     }
 }
 
-fn events(stats: &OutputStats) -> u64 {
+pub(super) fn events(stats: &OutputStats) -> u64 {
     stats.events.load(Relaxed)
 }
 
-fn dropped(stats: &OutputStats) -> u64 {
+pub(super) fn dropped(stats: &OutputStats) -> u64 {
     let dropped = stats.dropped.load(Relaxed);
     let by_action: u64 = stats.dropped_by_action.iter().map(|count| count.load(Relaxed)).sum();
     assert_eq!(by_action, dropped);
@@ -90,13 +104,18 @@ fn dropped(stats: &OutputStats) -> u64 {
 }
 
 /// The lines by action, and their number.
-fn count(text: &str) -> (Counts, u64) {
+pub(super) fn count(text: &str) -> (Counts, u64) {
     let mut counts = Counts::default();
     for line in text.lines() {
         counts.add(line.parse::<usize>().unwrap() % 3);
     }
     assert!(text.is_empty() || text.ends_with('\n'));
     (counts, counts.total())
+}
+
+fn open(specs: &[OutputSpec], style: Style) -> Result<Opened, super::OpenError> {
+    let output = Output { to: specs.to_vec(), style, ..Output::default() };
+    Fanout::open(&output, &HostRoot::new("/"))
 }
 
 #[tokio::test]
@@ -279,12 +298,12 @@ async fn a_batch_larger_than_the_queue_passes_when_it_is_alone() {
 async fn only_the_first_output_tells_when_lines_were_delivered() {
     let folder = tempfile::tempdir().unwrap();
     let specs = ["a", "b"].map(|name| OutputSpec::File(folder.path().join(name)));
-    let seen: Arc<Mutex<Vec<(u8, u64)>>> = Arc::default();
+    let seen: Arc<Mutex<Vec<Fact>>> = Arc::default();
     let observer: Observer = {
         let seen = seen.clone();
-        Arc::new(move |times| seen.lock().unwrap().extend(times))
+        Arc::new(move |facts| seen.lock().unwrap().extend(facts))
     };
-    let opened = Fanout::open(&specs, Style::Auto).unwrap();
+    let opened = open(&specs, Style::Auto).unwrap();
     assert!(opened.encodings().json && !opened.encodings().pretty);
     let fanout = opened.start(LARGE, &observer).unwrap();
     let names: Vec<_> = fanout.stats().into_iter().map(|(name, _)| name.to_string()).collect();
@@ -292,7 +311,7 @@ async fn only_the_first_output_tells_when_lines_were_delivered() {
     let (json, pretty) = (batch(0..2, 100), batch(5..6, 50));
     fanout.send(&json, Some(&pretty));
     fanout.close(DEADLINE).await;
-    assert_eq!(*seen.lock().unwrap(), [(1, 0), (1, 1)]);
+    assert_eq!(*seen.lock().unwrap(), *json.facts);
     for name in ["a", "b"] {
         assert_eq!(fs::read(folder.path().join(name)).unwrap(), json.bytes);
     }
@@ -303,7 +322,7 @@ async fn pretty_lines_go_only_where_they_are_wanted() {
     let folder = tempfile::tempdir().unwrap();
     let open = |name: &str, pretty| {
         let target = appender(&folder.path().join(name));
-        OpenOutput { name: name.into(), pretty, target }
+        OpenOutput { name: name.into(), pretty, stats: Arc::default(), target }
     };
     let opened = Opened(vec![open("pretty", true), open("json", false)]);
     assert!(opened.encodings().json && opened.encodings().pretty);
@@ -319,8 +338,36 @@ async fn pretty_lines_go_only_where_they_are_wanted() {
 #[test]
 fn an_output_that_cannot_be_opened_is_named_with_the_reason() {
     let specs = [OutputSpec::Stdout, OutputSpec::File("/nonexistent/events".into())];
-    let error = Fanout::open(&specs, Style::Json).unwrap_err().to_string();
+    let error = open(&specs, Style::Json).unwrap_err().to_string();
     assert_eq!(error, "output file:/nonexistent/events: No such file or directory (os error 2)");
-    let opened = Fanout::open(&[OutputSpec::None], Style::Pretty).unwrap();
+    let opened = open(&[OutputSpec::None], Style::Pretty).unwrap();
     assert!(!opened.encodings().json && !opened.encodings().pretty);
+}
+
+#[tokio::test]
+async fn outputs_of_a_kind_are_numbered_and_what_cannot_be_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let text = [
+        "stdout".to_owned(),
+        format!("file:{}", path("a").display()),
+        format!("syslog:unix:{}", path("s").display()),
+        format!("ndjson:unix:{}", path("t").display()),
+        format!("ndjson:unix:{}", path("u").display()),
+        format!("journald:{}", path("j").display()),
+    ];
+    let specs: Vec<OutputSpec> = text.iter().map(|text| text.parse().unwrap()).collect();
+    let names: Vec<_> = open(&specs, Style::Json).unwrap().0.into_iter().map(|output| output.name).collect();
+    assert_eq!(
+        names.iter().map(|name| &**name).collect::<Vec<_>>(),
+        ["stdout", "file", "syslog", "ndjson", "ndjson_2", "journald"]
+    );
+
+    let file = OutputSpec::File(path("a"));
+    // The same file by another name.
+    symlink(path("a"), path("link")).unwrap();
+    let error = open(&[file, OutputSpec::File(path("link"))], Style::Json).unwrap_err().to_string();
+    assert!(error.contains("another output or another tellwire writes to it"), "{error}");
+    let error = open(&[format!("syslog:unix:{}", path("a").display()).parse().unwrap()], Style::Json);
+    assert!(error.unwrap_err().to_string().ends_with("/a: this is no socket"));
 }

@@ -11,28 +11,60 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
 
-use bytes::Bytes;
 use rustix::fd::AsFd;
 use rustix::io::Errno;
-use tokio::sync::mpsc;
-use tokio::time::sleep;
+use tokio::sync::{Notify, mpsc};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
 use super::queue::Queued;
-use super::{Batch, Observer};
+use super::{Batch, Counts, Observer};
 
-/// A target that failed is tried again after this time.
+/// A target that failed is tried again after this time, if it does not ask for another.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// A target that would block, because someone made it non-blocking, is tried again after this time.
 const AGAIN: Duration = Duration::from_millis(10);
 
+/// How often a target that has nothing to write looks after itself.
+const TICK: Duration = Duration::from_secs(2);
+
 /// What lines are written to.
 pub(super) trait Target: Send {
-    /// Writes `bytes` from index `from` on and says up to where it came. Goes back to the start of
+    /// Writes the lines from byte `from` on and says up to where it came. Goes back to the start of
     /// a line if the part before it was lost.
-    fn write(&mut self, bytes: &[u8], from: usize) -> (usize, Result<(), Trouble>);
+    fn write(&mut self, batch: &Batch, from: usize) -> Written;
+
+    /// Whether it wants [`Self::tick`].
+    fn ticks(&self) -> bool {
+        false
+    }
+
+    /// Called now and then while there is nothing to write.
+    fn tick(&mut self) -> Result<(), Trouble> {
+        Ok(())
+    }
+
+    /// Closes what it has and opens it again.
+    fn reopen(&mut self) -> Result<(), Trouble> {
+        Ok(())
+    }
+}
+
+/// What became of a write.
+#[derive(Debug)]
+pub(super) struct Written {
+    pub(super) upto: usize,
+    /// Lines that the target can never take: they are passed over.
+    pub(super) refused: Refused,
+    pub(super) result: Result<(), Trouble>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Refused {
+    pub(super) counts: Counts,
+    pub(super) bytes: usize,
 }
 
 /// Why not everything was written.
@@ -40,10 +72,25 @@ pub(super) trait Target: Send {
 pub(super) enum Trouble {
     /// It would block.
     Again,
-    /// It may work later.
-    Retry(io::Error),
+    /// It may work later; after this time it is tried again.
+    Retry(io::Error, Duration),
     /// It will never work again.
     Gone(io::Error),
+}
+
+impl Written {
+    pub(super) fn new(upto: usize, result: Result<(), Trouble>) -> Self {
+        Self { upto, refused: Refused::default(), result }
+    }
+}
+
+impl From<io::Error> for Trouble {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::WouldBlock => Self::Again,
+            _ => Self::Retry(error, RETRY),
+        }
+    }
 }
 
 /// Writes as much as goes.
@@ -63,10 +110,20 @@ pub(super) struct Writer {
     name: Arc<str>,
     queued: Queued,
     thread: Thread,
-    closing: CancellationToken,
-    give_up: CancellationToken,
+    stop: Stop,
     observer: Option<Observer>,
     state: State,
+}
+
+/// What an output is told.
+#[derive(Debug, Clone)]
+pub(super) struct Stop {
+    /// No more lines will come.
+    pub(super) closing: CancellationToken,
+    /// Time is up.
+    pub(super) give_up: CancellationToken,
+    /// Close what is open and open it again.
+    pub(super) reopen: Arc<Notify>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,74 +136,95 @@ enum State {
 }
 
 impl Writer {
-    /// `stop` are the tokens that say that no more lines will come, and that time is up.
     pub(super) fn start(
         name: Arc<str>,
         target: Box<dyn Target>,
         queued: Queued,
-        stop: (CancellationToken, CancellationToken),
+        stop: Stop,
         observer: Option<Observer>,
     ) -> io::Result<Self> {
         let thread = Thread::start(&name, target)?;
-        let (closing, give_up) = stop;
-        Ok(Self { name, queued, thread, closing, give_up, observer, state: State::Works })
+        Ok(Self { name, queued, thread, stop, observer, state: State::Works })
     }
 
     /// Until the queue is closed and empty.
     pub(super) async fn run(mut self) {
-        let give_up = self.give_up.clone();
-        while let Some(batch) = self.queued.next().await {
-            let is_written = tokio::select! {
+        let stop = self.stop.clone();
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let lives = self.state != State::Over;
+            let batch = tokio::select! {
                 biased;
-                () = give_up.cancelled() => {
-                    self.end("stopped before all lines were written");
-                    false
+                () = stop.reopen.notified(), if lives => {
+                    self.look_after(Order::Reopen).await;
+                    continue;
                 }
-                is_written = self.write(&batch) => is_written,
+                batch = self.queued.next() => batch,
+                _ = tick.tick(), if lives && self.thread.ticks => {
+                    self.look_after(Order::Tick).await;
+                    continue;
+                }
             };
-            if is_written {
-                self.queued.written(&batch);
-                if let Some(observer) = &self.observer {
-                    observer(&batch.times);
-                }
-            } else {
-                self.queued.lost(&batch);
+            let Some(batch) = batch else { break };
+            let mut progress = Progress::default();
+            tokio::select! {
+                biased;
+                () = stop.give_up.cancelled() => self.end("stopped before all lines were written"),
+                () = self.write(&batch, &mut progress) => {}
+            }
+            let Progress { upto, refused } = progress;
+            self.queued.done(&batch, upto, &refused);
+            if upto == batch.bytes.len()
+                && let Some(observer) = &self.observer
+            {
+                observer(&batch.facts);
             }
         }
     }
 
-    /// Whether all of the batch was written. If not, no later one is: they would follow half a line.
-    async fn write(&mut self, batch: &Batch) -> bool {
-        let mut done = 0;
+    /// Nothing follows what was not written whole: it would follow half a line.
+    async fn write(&mut self, batch: &Batch, progress: &mut Progress) {
         while self.state != State::Over {
-            let (upto, result) = self.thread.write(batch.bytes.clone(), done).await;
-            done = upto;
+            let order = Order::Write(batch.clone(), progress.upto);
+            let Written { upto, refused, result } = self.thread.ask(order, progress.upto).await;
+            progress.upto = upto;
+            progress.refused.add(&refused);
             match result {
-                Ok(()) => {
-                    self.recover();
-                    return true;
-                }
+                Ok(()) => return self.recover(),
                 Err(Trouble::Again) => sleep(AGAIN).await,
-                Err(Trouble::Retry(error)) => {
+                Err(Trouble::Retry(error, after)) => {
                     self.fail(&error);
-                    if self.closing.is_cancelled() {
-                        self.end("stopped while the output failed");
-                        break;
+                    if self.stop.closing.is_cancelled() {
+                        return self.end("stopped while the output failed");
                     }
                     // At the end, one attempt more.
                     tokio::select! {
-                        () = sleep(RETRY) => {}
-                        () = self.closing.cancelled() => {}
+                        () = sleep(after) => {}
+                        () = self.stop.closing.cancelled() => {}
+                        // A new attempt opens again what failed.
+                        () = self.stop.reopen.notified() => {}
                     }
                 }
-                Err(Trouble::Gone(error)) => {
-                    error!(output = &*self.name, %error, "output is gone, its lines are lost");
-                    self.state = State::Over;
-                    self.queued.stats.failed.store(true, Relaxed);
-                }
+                Err(Trouble::Gone(error)) => self.gone(&error),
             }
         }
-        false
+    }
+
+    /// Has the thread do what is no write. What fails is tried again with the next line or tick.
+    async fn look_after(&mut self, order: Order) {
+        let give_up = self.stop.give_up.clone();
+        let written = tokio::select! {
+            biased;
+            () = give_up.cancelled() => return self.end("stopped while it was opened"),
+            written = self.thread.ask(order, 0) => written,
+        };
+        match written.result {
+            Ok(()) => self.recover(),
+            Err(Trouble::Again) => {}
+            Err(Trouble::Retry(error, _)) => self.fail(&error),
+            Err(Trouble::Gone(error)) => self.gone(&error),
+        }
     }
 
     fn fail(&mut self, error: &io::Error) {
@@ -166,6 +244,12 @@ impl Writer {
         }
     }
 
+    fn gone(&mut self, error: &io::Error) {
+        error!(output = &*self.name, %error, "output is gone, its lines are lost");
+        self.state = State::Over;
+        self.queued.stats.failed.store(true, Relaxed);
+    }
+
     fn end(&mut self, why: &'static str) {
         if self.state != State::Over {
             self.state = State::Over;
@@ -174,34 +258,68 @@ impl Writer {
     }
 }
 
-type Reply = (usize, Result<(), Trouble>);
+/// How far a batch has come.
+#[derive(Debug, Default)]
+struct Progress {
+    upto: usize,
+    refused: Refused,
+}
 
-/// Writes one batch at a time.
+impl Refused {
+    pub(super) fn line(&mut self, action: u8, bytes: usize) {
+        self.counts.add(usize::from(action));
+        self.bytes += bytes;
+    }
+
+    fn add(&mut self, more: &Self) {
+        for (count, more) in self.counts.0.iter_mut().zip(more.counts.0) {
+            *count += more;
+        }
+        self.bytes += more.bytes;
+    }
+}
+
+enum Order {
+    Write(Batch, usize),
+    Tick,
+    Reopen,
+}
+
+/// Obeys one order at a time.
 struct Thread {
-    work: SyncSender<(Bytes, usize)>,
-    replies: mpsc::Receiver<Reply>,
+    orders: SyncSender<Order>,
+    replies: mpsc::Receiver<Written>,
+    ticks: bool,
 }
 
 impl Thread {
     fn start(name: &str, mut target: Box<dyn Target>) -> io::Result<Self> {
-        let (work, orders) = sync_channel::<(Bytes, usize)>(1);
+        let (order, orders) = sync_channel::<Order>(1);
         let (reply, replies) = mpsc::channel(1);
+        let ticks = target.ticks();
         thread::Builder::new().name(format!("out-{name}")).spawn(move || {
-            for (bytes, from) in orders {
-                if reply.blocking_send(target.write(&bytes, from)).is_err() {
+            for order in orders {
+                let written = match order {
+                    Order::Write(batch, from) => target.write(&batch, from),
+                    Order::Tick => Written::new(0, target.tick()),
+                    Order::Reopen => Written::new(0, target.reopen()),
+                };
+                if reply.blocking_send(written).is_err() {
                     break;
                 }
             }
         })?;
-        Ok(Self { work, replies })
+        Ok(Self { orders: order, replies, ticks })
     }
 
-    async fn write(&mut self, bytes: Bytes, from: usize) -> Reply {
+    /// `from` is how far the batch had come.
+    async fn ask(&mut self, order: Order, from: usize) -> Written {
         // There is room: the thread has answered before it is asked again.
-        let reply = match self.work.try_send((bytes, from)) {
+        let written = match self.orders.try_send(order) {
             Ok(()) => self.replies.recv().await,
             Err(_) => None,
         };
-        reply.unwrap_or_else(|| (from, Err(Trouble::Gone(io::Error::other("its thread has ended")))))
+        let ended = || Trouble::Gone(io::Error::other("its thread has ended"));
+        written.unwrap_or_else(|| Written::new(from, Err(ended())))
     }
 }

@@ -9,7 +9,7 @@ use crate::{
     books::Books,
     events::action::Action,
     lines::{self, Line, pretty},
-    outputs::{Batch, Counts, Encodings, Fanout},
+    outputs::{Batch, Counts, Encodings, Fact, Fanout},
 };
 
 /// A batch is sent when it has so many bytes, or at the end of a cycle.
@@ -31,7 +31,7 @@ pub(crate) struct Outbox {
     json: BytesMut,
     pretty: BytesMut,
     counts: Counts,
-    times: Vec<(u8, u64)>,
+    facts: Vec<Fact>,
 }
 
 impl Outbox {
@@ -43,7 +43,7 @@ impl Outbox {
             json: BytesMut::new(),
             pretty: BytesMut::new(),
             counts: Counts::default(),
-            times: Vec::new(),
+            facts: Vec::new(),
         }
     }
 
@@ -56,8 +56,16 @@ impl Outbox {
         wanted
     }
 
-    /// Encodes a line. `ring` and `time` say where the event came from, for the delivery histogram.
-    pub(crate) fn put(&mut self, action: Action, line: &Line<'_>, ring: Ring, time: u64, books: &Books) {
+    /// Encodes a line. `ring` and `times` say where the event came from, and when by the kernel's clock and by the
+    /// wall clock.
+    pub(crate) fn put(
+        &mut self,
+        action: Action,
+        line: &Line<'_>,
+        ring: Ring,
+        times: (u64, u64),
+        books: &Books,
+    ) {
         make_room(&mut self.json);
         if self.encodings.json
             && let Err(error) = lines::write(line, &mut self.json)
@@ -72,7 +80,9 @@ impl Outbox {
         }
         Books::add(&books.lines, action as usize);
         self.counts.add(action as usize);
-        self.times.push((ring as u8, time));
+        let is_failure = line.event.outcome == Some("failure");
+        let (time, wall) = times;
+        self.facts.push(Fact { time, wall, ring: ring as u8, action: action as u8, is_failure });
         if self.json.len() + self.pretty.len() >= BATCH_BYTES {
             self.flush();
         }
@@ -80,13 +90,13 @@ impl Outbox {
 
     /// Sends what is there.
     pub(crate) fn flush(&mut self) {
-        if self.times.is_empty() {
+        if self.facts.is_empty() {
             return;
         }
-        let times: Arc<[(u8, u64)]> = std::mem::take(&mut self.times).into();
+        let facts: Arc<[Fact]> = std::mem::take(&mut self.facts).into();
         let counts = std::mem::take(&mut self.counts);
         let batch =
-            |bytes: &mut BytesMut| Batch { bytes: bytes.split().freeze(), counts, times: Arc::clone(&times) };
+            |bytes: &mut BytesMut| Batch { bytes: bytes.split().freeze(), counts, facts: Arc::clone(&facts) };
         let json = batch(&mut self.json);
         let pretty = self.encodings.pretty.then(|| batch(&mut self.pretty));
         self.fanout.send(&json, pretty.as_ref());

@@ -15,9 +15,10 @@ use tokio::sync::mpsc;
 use super::{Outbox, State, recording::records};
 use crate::{
     books::{Books, Sequences},
-    config::Style,
+    config::Output,
     enrich::{containers::Containers, processes::Processes, users::Users},
     events::action::Action,
+    host::HostRoot,
     lines::{
         clock::Clock,
         fields::{Boot, Host},
@@ -43,7 +44,8 @@ fn replay(recording: &[u8], books: &Books) -> String {
         State::new(processes, Containers::default(), users, &host, u64::MAX, Histograms::default()).unwrap();
     state.clock = Clock::fixed(1_800_000_000_000_000_000);
     let observer: Observer = Arc::new(|_| {});
-    let fanout = Fanout::open(&[], Style::Json).unwrap().start(1 << 20, &observer).unwrap();
+    let output = Output { to: Vec::new(), ..Output::default() };
+    let fanout = Fanout::open(&output, &HostRoot::new("/")).unwrap().start(1 << 20, &observer).unwrap();
     let mut outbox = Outbox::new(fanout, Encodings { json: true, pretty: true }, [true; Action::COUNT]);
     let (removed, _gone) = mpsc::channel(16);
     for (ring, record) in records(recording) {

@@ -194,7 +194,7 @@ impl State {
         let frame = Frame { header, who: &who, host: &self.host, timestamp: &self.timestamp };
         let ancestors = build::ancestors(self.processes.ancestors(subject.parent_key()));
         let line = build::exec(&frame, exec, &texts, ancestors, self.all_capabilities, &mut self.users);
-        outbox.put(Action::Exec, &line, ring, header.time, books);
+        outbox.put(Action::Exec, &line, ring, (header.time, self.clock.wall(header.time)), books);
     }
 
     fn credentials(
@@ -255,7 +255,7 @@ impl State {
         self.clock.write(header.time, &mut self.timestamp);
         let frame = Frame { header, who: &who, host: &self.host, timestamp: &self.timestamp };
         let line = build(&frame, self.page_size, &mut self.users);
-        outbox.put(action, &line, ring, header.time, books);
+        outbox.put(action, &line, ring, (header.time, self.clock.wall(header.time)), books);
     }
 
     /// Tells a connect that was taken out of the kernel's maps, since its outcome never came.

@@ -37,6 +37,15 @@ fn a_configuration_that_is_wrong_is_refused_by_file_and_line() {
         ("[kernel]\n\n\nring-bytes = 2048\n", 4, "kernel.ring-bytes = 2048: write a power of two from 4 KiB"),
         ("[agent]\ntypes = ['exit', 'exce']\n", 2, "unknown event type exce: write exec"),
         ("[http]\nlisten = '9477'\n", 2, "http.listen = '9477': write an address with its port"),
+        ("[output.file]\nmode = '0666'\n", 2, "output.file.mode = '0666': write an octal mode"),
+        (
+            "[output.file]\n\ngroup = 'no-such-group'\n",
+            3,
+            "unknown group no-such-group: write one of /etc/group",
+        ),
+        ("[output.file]\ntotal-bytes = '1 MiB'\n", 2, "output.file.total-bytes is less than"),
+        ("[output]\nto = ['syslog:tcp:host']\n", 2, "output.to[0] = 'syslog:tcp:host': write \"stdout\""),
+        ("[output.syslog]\nfacility = 'mail'\n", 2, "output.syslog.facility = 'mail': write \"user\""),
         ("[agent\n", 1, "not TOML"),
     ] {
         fs::write(&file, text).expect("writing it");
