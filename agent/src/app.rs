@@ -19,18 +19,21 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     books::{Audit, Books},
     cli::RunArgs,
-    config::{Config, Listen},
+    config::{self, Config, Label, Listen},
     enrich::{containers::Containers, processes::Processes, users::Users},
     events::action::{self, Action},
     failure::Failure,
     host::HostRoot,
     http::{self, Readiness},
     kernel::{Kernel, Sources, ledger::KernelBooks, offsets, options::Options, support},
-    lines::fields::{Boot, Host},
+    lines::{
+        fields::{Boot, Host},
+        origin::{Agent, Origin, Place},
+    },
     logging,
     metrics::{Histograms, Metrics, Parts},
     outputs::{Fanout, Observer, Opened, Reopener},
-    pipeline::{Outbox, Pipeline, Recorder, Removed, State},
+    pipeline::{Outbox, Pipeline, Recorder, Removed, Selection, State},
     scope::Scope,
 };
 
@@ -67,8 +70,8 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
     };
     let offsets = offsets::resolve(&btf).map_err(Failure::unavailable)?;
     drop(btf);
-    let wanted = wanted(&config);
-    let options = options(&config, &wanted);
+    let selection = Selection::new(&config.agent);
+    let options = options(&config, &selection);
     let kernel = Kernel::load(&options, &support, &offsets, scope.as_ref()).map_err(Failure::unavailable)?;
     if !kernel.any_attached() {
         return Err(Failure::unavailable(anyhow::anyhow!(
@@ -83,7 +86,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
         .transpose()
         .context("--record")
         .map_err(Failure::usage)?;
-    let parts = Assembly { config, options, host, support, kernel, opened, listener, wanted, recorder };
+    let parts = Assembly { config, options, host, support, kernel, opened, listener, selection, recorder };
     let balanced = runtime.block_on(parts.run(args.duration)).map_err(Failure::bug)?;
     // A stalled stdout can keep a blocking thread forever; the process ends all the same.
     runtime.shutdown_background();
@@ -98,24 +101,17 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
 
 const _: () = assert!(Action::COUNT <= crate::outputs::ACTIONS, "raise ACTIONS");
 
-/// By action: whether it makes a line.
-fn wanted(config: &Config) -> [bool; Action::COUNT] {
-    let mut wanted = [true; Action::COUNT];
-    if !config.agent.types.is_empty() {
-        for (wanted, action) in wanted.iter_mut().zip(Action::ALL) {
-            *wanted = config.agent.types.iter().any(|name| name == action.name());
-        }
-    }
-    wanted
-}
-
 /// The kernel side of the configuration.
-fn options(config: &Config, wanted: &[bool; Action::COUNT]) -> Options {
-    let is_wanted = |action: Action| wanted.get(action as usize).copied().unwrap_or(true);
+fn options(config: &Config, selection: &Selection) -> Options {
+    let is_told = |action: Action| selection.left_out(action).is_none();
     let mut kinds = u32::MAX;
     // The tables live on the other kinds, whether they make lines or not. Credential calls explain changed ids.
-    for (kind, action) in [(Kind::ExecFailed, Action::ExecFailed), (Kind::Connect, Action::Connect)] {
-        if !is_wanted(action) {
+    for (kind, is_needed) in [
+        (Kind::ExecFailed, is_told(Action::ExecFailed)),
+        (Kind::Connect, is_told(Action::Connect)),
+        (Kind::Close, selection.needs_close()),
+    ] {
+        if !is_needed {
             kinds &= !(1 << kind as u32);
         }
     }
@@ -129,6 +125,7 @@ fn options(config: &Config, wanted: &[bool; Action::COUNT]) -> Options {
         ring_bytes: kernel.ring_bytes.get(),
         args_bytes: kernel.args_bytes.get(),
         pending_connects: kernel.pending_connects.get(),
+        open_connections: kernel.open_connections.get(),
         cgroup_counters: kernel.cgroup_counters.get(),
         throttle: std::array::from_fn(|_| throttle.next().unwrap_or(0)),
         kinds,
@@ -146,14 +143,14 @@ struct Assembly {
     kernel: Kernel,
     opened: Opened,
     listener: Option<TcpListener>,
-    wanted: [bool; Action::COUNT],
+    selection: Selection,
     recorder: Option<Recorder>,
 }
 
 impl Assembly {
     /// Puts the parts together, runs them, and drains; tells whether the books balance at the end.
     async fn run(self, duration: Option<Duration>) -> anyhow::Result<bool> {
-        let Self { config, options, host, support, mut kernel, opened, listener, wanted, recorder } = self;
+        let Self { config, options, host, support, mut kernel, opened, listener, selection, recorder } = self;
         // Heard from here on: a signal that comes before there is anything to stop is not lost either.
         let signals = Signals::listen().context("listening for signals")?;
         let cancel = CancellationToken::new();
@@ -201,6 +198,9 @@ impl Assembly {
         kernel.seeds = Vec::new();
         let users = Users::new(&host.join("/etc"));
         let identity = Host { name: host.hostname(), id: host.machine_id(), boot: Boot { id: boot_id } };
+        let origin = Origin::new(&identity, &Agent::new(host.random_id()), place(&config.agent))?;
+        let mut state = State::new(processes, containers, users, origin, host.all_capabilities(), histograms);
+        state.command_line = config.agent.command_line;
 
         let (removed, gone) = mpsc::channel(4096);
         tokio::spawn(harvest(Arc::clone(&kernel_books), gone));
@@ -210,8 +210,8 @@ impl Assembly {
             rings,
             wake,
             pending,
-            state: State::new(processes, containers, users, &identity, host.all_capabilities(), histograms)?,
-            outbox: Outbox::new(fanout, encodings, wanted),
+            state,
+            outbox: Outbox::new(fanout, encodings, selection),
             books: Arc::clone(&books),
             readiness: Arc::clone(&readiness),
             removed,
@@ -232,6 +232,16 @@ impl Assembly {
         let outbox = outbox.context("the pipeline ended by a panic")?;
         outbox.into_fanout().close(CLOSE).await;
         summarise(&kernel_books, &books)
+    }
+}
+
+/// What the configuration says of the host.
+fn place(agent: &config::Agent) -> Place {
+    let told = |text: &String| (!text.is_empty()).then(|| text.clone());
+    Place {
+        cluster: told(&agent.cluster),
+        cloud_instance: told(&agent.cloud_instance_id),
+        labels: agent.labels.iter().map(|Label { key, value }| (key.clone(), value.clone())).collect(),
     }
 }
 

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cli::{Given, RunArgs};
 
-pub(crate) use choices::{Format, KernelLog, Listen, LogLevel, Profile, Style, SyslogFormat};
+pub(crate) use choices::{Format, KernelLog, Label, Listen, LogLevel, Profile, Style, SyslogFormat};
 pub(crate) use error::ConfigError;
 pub(crate) use outputs::{Facility, Group, Output, OutputFile, OutputSpec, Peer};
 pub(crate) use render::default_toml;
@@ -44,7 +44,8 @@ pub(crate) struct Config {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub(crate) struct Agent {
-    /// How much makes a line. Both names are accepted; for now every event makes one in both.
+    /// How much makes a line, and how much a line says. "default" leaves out what execs and connects tell anyway,
+    /// and tells successful connects that repeat in one line a minute; "full" has every event and every field.
     pub(crate) profile: Profile,
     /// Only these event types make lines; an empty list means all of the profile. `tellwire events`
     /// lists them. Metrics count all types.
@@ -53,6 +54,15 @@ pub(crate) struct Agent {
     /// the cgroup mount, or absolute. The kernel decides: everything else costs next to nothing
     /// and is not counted as seen.
     pub(crate) cgroups: Vec<PathBuf>,
+    /// Whether lines have the arguments of a process in one piece as well, as `process.command_line`, and those of
+    /// its parent: detection rules ask for it, `process.args` says it exactly.
+    pub(crate) command_line: bool,
+    /// The cluster's name, for every line; empty for none.
+    pub(crate) cluster: String,
+    /// The id that the cloud gave the machine, for every line; empty for none. It is not asked for by the network.
+    pub(crate) cloud_instance_id: String,
+    /// Labels for every line, such as ["team=payments"].
+    pub(crate) labels: Vec<Label>,
     /// Where the host's root directory is seen: in a container, where it is mounted, say "/host".
     pub(crate) host_root: PathBuf,
     /// How much the agent says about itself, on stderr.
@@ -72,6 +82,9 @@ pub(crate) struct Kernel {
     /// Connects that can wait for their outcome at the same time. Those beyond are told at once, with
     /// the outcome "unknown".
     pub(crate) pending_connects: Count<256, { 1 << 20 }>,
+    /// Connections that this host has opened and that can be open at the same time for their end to be told, with what
+    /// they carried. The end of those beyond is counted as lost.
+    pub(crate) open_connections: Count<256, { 1 << 20 }>,
     /// Counters of all cgroups together: each cgroup takes one for each kind of event that it had.
     /// What finds no room is counted without its cgroup, so that sums stay exact.
     pub(crate) cgroup_counters: Count<1024, { 1 << 22 }>,
@@ -121,6 +134,10 @@ impl Default for Agent {
             profile: Profile::Default,
             types: Vec::new(),
             cgroups: Vec::new(),
+            command_line: false,
+            cluster: String::new(),
+            cloud_instance_id: String::new(),
+            labels: Vec::new(),
             host_root: "/".into(),
             log_level: LogLevel::Info,
         }
@@ -133,6 +150,7 @@ impl Default for Kernel {
             ring_bytes: const { PowerOfTwo::new(2 << 20) },
             args_bytes: const { Size::new(8192) },
             pending_connects: const { Count::new(16384) },
+            open_connections: const { Count::new(16384) },
             cgroup_counters: const { Count::new(16384) },
             throttle_process: const { Count::new(20_000) },
             throttle_network: const { Count::new(100_000) },
@@ -223,6 +241,10 @@ fn layer(config: &mut Config, sources: &mut Sources, args: &RunArgs) {
     over.set(&mut agent.profile, args.profile, "agent.profile", "profile");
     over.set(&mut agent.types, unless_empty(&args.types), "agent.types", "types");
     over.set(&mut agent.cgroups, unless_empty(&args.cgroups), "agent.cgroups", "cgroups");
+    over.set(&mut agent.cluster, args.cluster.clone(), "agent.cluster", "cluster");
+    let instance = args.cloud_instance_id.clone();
+    over.set(&mut agent.cloud_instance_id, instance, "agent.cloud-instance-id", "cloud_instance_id");
+    over.set(&mut agent.labels, unless_empty(&args.labels), "agent.labels", "labels");
     over.set(&mut agent.host_root, args.host_root.clone(), "agent.host-root", "host_root");
     over.set(&mut agent.log_level, args.log_level, "agent.log-level", "log_level");
     over.set(&mut kernel.log, args.kernel_log, "kernel.log", "kernel_log");

@@ -4,10 +4,12 @@
 //! its timer. What a record means for the tables is in [`State::record`], in the order of the line:
 //! decode, enrich, choose, encode.
 
+pub(crate) mod folds;
 mod outbox;
 mod recording;
 #[cfg(test)]
 mod replay;
+mod selection;
 mod state;
 
 use std::{
@@ -23,7 +25,12 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use self::{outbox::Outbox, recording::Recorder, state::State};
+pub(crate) use self::{
+    outbox::Outbox,
+    recording::Recorder,
+    selection::{LeftOut, Selection},
+    state::State,
+};
 use crate::{
     books::Books,
     http::Readiness,
@@ -86,6 +93,7 @@ impl Pipeline {
         kernel.detach();
         while self.cycle() > 0 {}
         self.sweep(None);
+        self.state.tell_folded(None, &mut self.outbox, &self.books);
         self.publish();
         self.outbox.flush();
         if let Some(Err(error)) = self.recorder.map(Recorder::finish) {

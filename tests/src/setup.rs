@@ -26,6 +26,7 @@ type Before = Box<dyn FnMut() -> io::Result<()> + Send + Sync>;
 #[derive(Default)]
 pub struct Setup {
     config: String,
+    default_profile: bool,
     arguments: Vec<OsString>,
     output: Option<String>,
     stdout: Option<Stdio>,
@@ -37,6 +38,13 @@ impl Setup {
     #[must_use]
     pub fn config(mut self, toml: &str) -> Self {
         toml.clone_into(&mut self.config);
+        self
+    }
+
+    /// The profile of a user who chooses none; the other tests look at everything.
+    #[must_use]
+    pub fn default_profile(mut self) -> Self {
+        self.default_profile = true;
         self
     }
 
@@ -77,6 +85,9 @@ impl Setup {
         let port = free_port();
         let mut command = tellwire(["run", "--config"]);
         command.arg(config).arg("--cgroup").arg(cgroup).args(["--output", &output]);
+        if !self.default_profile {
+            command.args(["--profile", "full"]);
+        }
         command.args(["--listen", &format!("127.0.0.1:{port}")]).args(&self.arguments);
         command
             .stdin(Stdio::null())

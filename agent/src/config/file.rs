@@ -181,7 +181,7 @@ mod tests {
             (
                 "[kernel]\nring-byte = 5",
                 "t.toml:2: unknown key ring-byte in [kernel]: write ring-bytes (valid are ring-bytes, \
-                 args-bytes, pending-connects, cgroup-counters, throttle-process, throttle-network, \
+                 args-bytes, pending-connects, open-connections, cgroup-counters, throttle-process, throttle-network, \
                  throttle-urgent, poll-interval, function-hooks, log)",
             ),
             (
@@ -248,7 +248,7 @@ mod tests {
             (
                 "[agent]\n\"a\\u001bb\" = 1",
                 "t.toml:2: unknown key a\\u{1b}b in [agent]: write one of profile, types, cgroups, \
-                 host-root, log-level",
+                 command-line, cluster, cloud-instance-id, labels, host-root, log-level",
             ),
         ] {
             assert_eq!(error(text), line, "{text}");

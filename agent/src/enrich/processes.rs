@@ -38,6 +38,10 @@ pub(crate) struct Process {
     pub(crate) name: Arc<str>,
     /// Absent for a process that was never seen to exec and is not in /proc.
     pub(crate) executable: Option<Arc<str>>,
+    /// Where it is asked for.
+    pub(crate) command_line: Option<Arc<str>>,
+    /// Effective capabilities at its last exec, or at that of the process that it was forked from.
+    pub(crate) capabilities: Option<u64>,
     pub(crate) vpid: Option<u32>,
     pub(crate) expected: Expected,
     pub(crate) container: Option<Arc<ContainerPath>>,
@@ -133,7 +137,8 @@ impl Processes {
     pub(crate) fn fork(&mut self, child: &Subject, fork: &Fork, time: u64, containers: &Containers) {
         let inherited = self.get(child.parent_key()).map(|parent| {
             let container = (parent.container.clone(), parent.cgroups, parent.pid_namespace);
-            (parent.executable.clone(), container)
+            let image = (parent.executable.clone(), parent.command_line.clone(), parent.capabilities);
+            (image, container)
         });
         let key = child.key();
         // A later record of the child can have come first: the ids that it showed stay.
@@ -145,8 +150,8 @@ impl Processes {
             process.pid_namespace = fork.pid_namespace;
             process.find_container(containers);
         }
-        if let Some((executable, (container, cgroups, pid_namespace))) = inherited {
-            process.executable = executable;
+        if let Some((image, (container, cgroups, pid_namespace))) = inherited {
+            (process.executable, process.command_line, process.capabilities) = image;
             if cgroups == process.cgroups && pid_namespace == fork.pid_namespace {
                 process.container = container;
             }
@@ -158,6 +163,8 @@ impl Processes {
         let Some(process) = self.meet(subject, time, containers) else { return };
         process.name = comm(subject);
         process.executable = Some(Arc::clone(&image.executable));
+        process.command_line.clone_from(&image.command_line);
+        process.capabilities = Some(image.capabilities);
         process.vpid = Some(image.vpid);
         if process.pid_namespace != image.pid_namespace {
             process.pid_namespace = image.pid_namespace;
@@ -243,6 +250,8 @@ impl Processes {
             parent_entity_id,
             name: comm(subject),
             executable: None,
+            command_line: None,
+            capabilities: None,
             vpid: None,
             expected: Expected::new(subject.ids, time),
             container: containers.of(subject.cgroup_v2, subject.cgroup_v1, false),
@@ -269,6 +278,9 @@ impl Processes {
 #[derive(Debug)]
 pub(crate) struct Image {
     pub(crate) executable: Arc<str>,
+    pub(crate) command_line: Option<Arc<str>>,
+    /// Effective.
+    pub(crate) capabilities: u64,
     pub(crate) vpid: u32,
     /// Inode number.
     pub(crate) pid_namespace: u32,

@@ -15,7 +15,7 @@ use super::{
     encode::{Labels, Sink, float},
     kinds,
 };
-use crate::{books::Audit, events::action::Action, kernel::ledger::Totals};
+use crate::{books::Audit, events::action::Action, kernel::ledger::Totals, pipeline::LeftOut};
 
 type Ledgers = [Ledger; Kind::COUNT];
 
@@ -157,11 +157,21 @@ impl Parts {
                 .collect()
         };
         counter(sink, "tellwire_lines_total", "Lines made, by action.", &by_action(&self.books.lines))?;
+        let left_out: Vec<_> = LeftOut::ALL
+            .iter()
+            .zip(&self.books.left_out)
+            .flat_map(|(why, counters)| {
+                by_action(counters)
+                    .into_iter()
+                    .map(|([action], count)| ([action, ("reason", why.name())], count))
+            })
+            .collect();
         counter(
             sink,
             "tellwire_lines_left_out_total",
-            "Events that make no line by configuration, by action.",
-            &by_action(&self.books.left_out),
+            "Events that make no line of their own, by action and reason: `types` names others, the `profile` does \
+             without, or `folded` into one line with others.",
+            &left_out,
         )?;
         let outputs = |value: fn(&crate::outputs::OutputStats) -> u64| -> Vec<_> {
             self.outputs.iter().map(|(name, stats)| ([("output", name.as_ref())], value(stats))).collect()

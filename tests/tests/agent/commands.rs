@@ -18,11 +18,12 @@ const PROBES: [&str; 10] = [
     "credentials",
 ];
 
-const ACTIONS: [&str; 15] = [
+const ACTIONS: [&str; 16] = [
     "exec",
     "exec_failed",
     "exit",
     "connect",
+    "close",
     "setuid",
     "setgid",
     "setreuid",

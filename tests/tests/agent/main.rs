@@ -8,6 +8,7 @@ mod http;
 mod inputs;
 mod lines;
 mod outputs;
+mod profile;
 mod remote;
 mod rings;
 mod scope;
@@ -24,6 +25,13 @@ struct Done {
     execs: u64,
     exits: u64,
     connects: u64,
+}
+
+impl Done {
+    /// The lines that it makes: each connection is opened and closed.
+    fn lines(self) -> u64 {
+        self.execs + self.exits + 2 * self.connects
+    }
 }
 
 /// Runs programs and opens connections, and waits for the end of both.
