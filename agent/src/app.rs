@@ -31,6 +31,7 @@ use crate::{
     metrics::{Histograms, Metrics, Parts},
     outputs::{Fanout, Observer, Opened},
     pipeline::{Outbox, Pipeline, Recorder, Removed, State},
+    redact::Redactor,
     scope::Scope,
 };
 
@@ -51,6 +52,10 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
         .context("starting the runtime")
         .map_err(Failure::bug)?;
     // Whatever can be wrong with the configuration shows before anything is attached.
+    let redactor = Redactor::new(&config.redaction).map_err(Failure::usage)?;
+    if !config.redaction.enabled {
+        tracing::warn!("redaction is off: passwords on command lines are in every line and recording");
+    }
     let opened = Fanout::open(&config.output.to, config.output.style).map_err(Failure::usage)?;
     let listener = match config.http.listen {
         Listen::None => None,
@@ -83,7 +88,8 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
         .transpose()
         .context("--record")
         .map_err(Failure::usage)?;
-    let parts = Assembly { config, options, host, support, kernel, opened, listener, wanted, recorder };
+    let parts =
+        Assembly { config, options, host, support, kernel, opened, listener, wanted, redactor, recorder };
     let balanced = runtime.block_on(parts.run(args.duration)).map_err(Failure::bug)?;
     // A stalled stdout can keep a blocking thread forever; the process ends all the same.
     runtime.shutdown_background();
@@ -146,13 +152,15 @@ struct Assembly {
     opened: Opened,
     listener: Option<TcpListener>,
     wanted: [bool; Action::COUNT],
+    redactor: Redactor,
     recorder: Option<Recorder>,
 }
 
 impl Assembly {
     /// Puts the parts together, runs them, and drains; tells whether the books balance at the end.
     async fn run(self, duration: Option<Duration>) -> anyhow::Result<bool> {
-        let Self { config, options, host, support, mut kernel, opened, listener, wanted, recorder } = self;
+        let Self { config, options, host, support, mut kernel, opened, listener, wanted, redactor, recorder } =
+            self;
         // Heard from here on: a signal that comes before there is anything to stop is not lost either.
         let signals = Signals::listen().context("listening for signals")?;
         let cancel = CancellationToken::new();
@@ -195,7 +203,7 @@ impl Assembly {
         let keep_exited = u64::try_from(config.processes.keep_exited.get().as_nanos()).unwrap_or(u64::MAX);
         let max = config.processes.max.get() as usize;
         let mut processes = Processes::new(boot_id.clone(), max, keep_exited);
-        processes.seed(&host, &kernel.seeds, &containers);
+        processes.seed(&host, &kernel.seeds, &containers, &redactor);
         kernel.seeds = Vec::new();
         let users = Users::new(&host.join("/etc"));
         let identity = Host { name: host.hostname(), id: host.machine_id(), boot: Boot { id: boot_id } };
@@ -208,6 +216,7 @@ impl Assembly {
             rings,
             wake,
             pending,
+            redactor,
             state: State::new(processes, containers, users, &identity, host.all_capabilities(), histograms)?,
             outbox: Outbox::new(fanout, encodings, wanted),
             books: Arc::clone(&books),

@@ -31,6 +31,7 @@ use crate::{
         paths::absolute,
         text::text,
     },
+    redact::{Rule, RuleSet},
 };
 
 /// What every line of one record shares.
@@ -46,7 +47,7 @@ pub(crate) struct Frame<'a> {
 
 impl<'a> Frame<'a> {
     fn line(&self, action: Action, outcome: Option<&'static str>, users: &mut Users) -> Line<'a> {
-        let Header { sequence, cpu, kind, .. } = *self.header;
+        let Header { sequence, cpu, kind, redacted, .. } = *self.header;
         let who = self.who;
         let ids = who.subject.ids;
         Line {
@@ -83,6 +84,7 @@ impl<'a> Frame<'a> {
                 schema: SCHEMA,
                 sequence_cpu: Some(cpu),
                 sequence_ring: Kind::from_number(kind.into()).map(|kind| kind.ring().name()),
+                redacted: RuleSet::from_bits(redacted).iter().map(Rule::name).collect(),
                 ..Tellwire::default()
             },
         }
@@ -283,6 +285,7 @@ pub(crate) fn credentials_changed<'a>(frame: &Frame<'a>, old: Ids, users: &mut U
     line.event.sequence = None;
     line.tellwire.sequence_cpu = None;
     line.tellwire.sequence_ring = None;
+    line.tellwire.redacted = Vec::new();
     line.tellwire.credentials = Some(Box::new(CredentialFacts {
         old: ids(old),
         new: ids(frame.who.subject.ids),
