@@ -8,6 +8,7 @@ mod http;
 mod inputs;
 mod lines;
 mod outputs;
+mod redaction;
 mod rings;
 mod scope;
 mod stop;
