@@ -170,6 +170,7 @@ impl<'a> Scan<'a, '_> {
     fn pair(&mut self, index: usize, word: &[u8]) {
         const PAIRS: &[&[u8]] = &[
             b"--auth",
+            b"-auth",
             b"--basic-auth",
             b"--http-auth",
             b"--proxy-auth",
@@ -199,7 +200,10 @@ impl<'a> Scan<'a, '_> {
         let rule = Rule::ToolArgument;
         match takes {
             Takes::At(nth) => {
-                let mut words = (from..end).filter(|index| !self.bytes(*index).starts_with(b"-"));
+                // `/user:me` is a flag of `net`.
+                let is_flag =
+                    |word: &[u8]| word.starts_with(b"-") || (word.starts_with(b"/") && word.contains(&b':'));
+                let mut words = (from..end).filter(|index| !is_flag(self.bytes(*index)));
                 if let Some(index) = words.nth(nth) {
                     self.take(index, 0, rule);
                 }

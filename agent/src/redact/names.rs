@@ -15,7 +15,7 @@ const SURE: &str = "password passwd passphrase passcode passwort secret token ap
     accountkey masterauth psk bearer passw pswd appkey";
 
 /// Names whose words do not say it.
-const WHOLE: &str = "x-jfrog-art-api pgpass sshpass";
+const WHOLE: &str = "x-jfrog-art-api pgpass sshpass sse-c-key";
 
 const UNLESS_PATH: &str = "pwd credential credentials privatekey";
 

@@ -15,7 +15,7 @@ pub(super) const TRIGGERS: &[(u8, &str)] = &[
     (URL, "://"),
     (HEADER, "authorization cookie"),
     (SCHEME, "bearer basic"),
-    (SQL, "identified passw"),
+    (SQL, "identified passw securestring"),
     (KEY, "-----begin"),
     (
         TOKEN,
@@ -117,7 +117,7 @@ impl Patterns {
             )?,
             token: bytes(TOKENS)?,
             sql: bytes(
-                r#"(?i)\b(?:identified\s+(?:with\s+\S+\s+)?(?:by|as)|password(?:\s+for\s+\S+)?)\s+(?:=\s*)?(?:password\s*\(\s*)?(?:by\s+)?(?:password\s+)?\\?(?:'(?P<single>[^'\\]*)|"(?P<double>[^"\\]*))"#,
+                r#"(?i)\b(?:identified\s+(?:with\s+\S+\s+)?(?:by|as)|password(?:\s+for\s+\S+)?|convertto-securestring(?:\s+-string)?)\s+(?:=\s*)?(?:password\s*\(\s*)?(?:by\s+)?(?:password\s+)?\\?(?:'(?P<single>[^'\\]*)|"(?P<double>[^"\\]*))"#,
             )?,
             send: bytes(r#"(?i)passw[^"]*"[^"]*?\bsend\s+(?:--\s+)?"(?P<secret>[^"\\]+)"#)?,
             cut: bytes(CUT)?,

@@ -344,6 +344,17 @@ const TOOLS: &[Tool] = &[
     tool("gem", "push", &[Short(b'k')]),
     tool("jarsigner keytool apksigner", "", &[Prefix("pass:")]),
     tool("signtool osslsigncode", "", &[Next("-p"), Next("/p"), Next("-pass")]),
+    tool("consul", "set-agent-token", &[At(1)]),
+    tool("vault bao", "write auth/approle/login", &[Assigned]),
+    tool("grafana-cli grafana", "reset-admin-password", &[At(0)]),
+    tool("az", "sql server create", &[Short(b'p')]),
+    tool("az", "mysql server create", &[Short(b'p')]),
+    tool("az", "postgres server create", &[Short(b'p')]),
+    tool("hdbsql", "", &[Short(b'p')]),
+    tool("db2", "connect", &[Next("using")]),
+    tool("zip", "", &[Next("-eP"), Next("-rP"), Next("-qP"), Next("-qrP"), Next("-rqP"), Next("-jP")]),
+    // A command of lftp's own.
+    tool("open", "", &[Part("-u", b',')]),
     // `-pass` counts passes.
     tool(
         "ffmpeg x264 x265 vpxenc aomenc HandBrakeCLI SvtAv1EncApp ffprobe",
