@@ -40,6 +40,9 @@ mod programs {
         wire::{Header, Kind, Subject},
     };
 
+    /// The bit in `sock.skc_flags` that says that the other side's FIN has come: include/net/sock.h (v6.18).
+    const SOCK_DONE: u64 = 1;
+
     /// Key: the address of the socket. Written when a connect is established, removed when the socket is closed: the
     /// removal that succeeds arbitrates. Where it is full, the connection's end is counted as lost state. Sized by
     /// the agent; overwritten where a close was missed and the address is used again.
@@ -76,7 +79,10 @@ mod programs {
         let sent: u64 = socket.read(offset!(tcp_bytes_sent))?;
         let again: u64 = socket.read(offset!(tcp_bytes_retrans))?;
         let sent = sent.saturating_sub(again);
-        let received = socket.read(offset!(tcp_bytes_received))?;
+        let received: u64 = socket.read(offset!(tcp_bytes_received))?;
+        // The other side's FIN has a place in the sequence, and is counted as a byte.
+        let flags: u64 = socket.read(offset!(sock_flags))?;
+        let received = received.saturating_sub(flags >> SOCK_DONE & 1);
         count(subject, CLOSES);
         count_by(subject, BYTES_SENT, sent);
         count_by(subject, BYTES_RECEIVED, received);

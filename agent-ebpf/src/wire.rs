@@ -116,7 +116,8 @@ wire! {
         /// Counts the records submitted on this CPU into this kind's ring, from 0.
         pub sequence: u64,
         pub cpu: u32,
-        pub reserved: u32,
+        /// Which rules took secrets out of the record: bits of the agent's, 0 from the kernel side.
+        pub redacted: u32,
         /// Whom the record is about.
         pub subject: Subject,
     }

@@ -34,6 +34,7 @@ use crate::{
     metrics::{Histograms, Metrics, Parts},
     outputs::{Fanout, Observer, Opened, Reopener},
     pipeline::{Outbox, Pipeline, Recorder, Removed, Selection, State},
+    redact::Redactor,
     scope::Scope,
 };
 
@@ -54,6 +55,10 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
         .context("starting the runtime")
         .map_err(Failure::bug)?;
     // Whatever can be wrong with the configuration shows before anything is attached.
+    let redactor = Redactor::new(&config.redaction).map_err(Failure::usage)?;
+    if !config.redaction.enabled {
+        tracing::warn!("redaction is off: passwords on command lines are in every line and recording");
+    }
     let host = HostRoot::new(&config.agent.host_root);
     let opened = Fanout::open(&config.output, &host).map_err(Failure::usage)?;
     let listener = match config.http.listen {
@@ -86,7 +91,8 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
         .transpose()
         .context("--record")
         .map_err(Failure::usage)?;
-    let parts = Assembly { config, options, host, support, kernel, opened, listener, selection, recorder };
+    let parts =
+        Assembly { config, options, host, support, kernel, opened, listener, selection, redactor, recorder };
     let balanced = runtime.block_on(parts.run(args.duration)).map_err(Failure::bug)?;
     // A stalled stdout can keep a blocking thread forever; the process ends all the same.
     runtime.shutdown_background();
@@ -144,13 +150,25 @@ struct Assembly {
     opened: Opened,
     listener: Option<TcpListener>,
     selection: Selection,
+    redactor: Redactor,
     recorder: Option<Recorder>,
 }
 
 impl Assembly {
     /// Puts the parts together, runs them, and drains; tells whether the books balance at the end.
     async fn run(self, duration: Option<Duration>) -> anyhow::Result<bool> {
-        let Self { config, options, host, support, mut kernel, opened, listener, selection, recorder } = self;
+        let Self {
+            config,
+            options,
+            host,
+            support,
+            mut kernel,
+            opened,
+            listener,
+            selection,
+            redactor,
+            recorder,
+        } = self;
         // Heard from here on: a signal that comes before there is anything to stop is not lost either.
         let signals = Signals::listen().context("listening for signals")?;
         let cancel = CancellationToken::new();
@@ -194,7 +212,7 @@ impl Assembly {
         let keep_exited = u64::try_from(config.processes.keep_exited.get().as_nanos()).unwrap_or(u64::MAX);
         let max = config.processes.max.get() as usize;
         let mut processes = Processes::new(boot_id.clone(), max, keep_exited);
-        processes.seed(&host, &kernel.seeds, &containers);
+        processes.seed(&host, &kernel.seeds, &containers, &redactor);
         kernel.seeds = Vec::new();
         let users = Users::new(&host.join("/etc"));
         let identity = Host { name: host.hostname(), id: host.machine_id(), boot: Boot { id: boot_id } };
@@ -210,6 +228,7 @@ impl Assembly {
             rings,
             wake,
             pending,
+            redactor,
             state,
             outbox: Outbox::new(fanout, encodings, selection),
             books: Arc::clone(&books),

@@ -11,7 +11,7 @@ use tellwire_ebpf::{
     wire::{Header, Kind, Ring},
 };
 
-use crate::{events::action::Action, pipeline::LeftOut};
+use crate::{events::action::Action, pipeline::LeftOut, redact::Rule};
 
 /// Counters of the pipeline.
 #[derive(Debug, Default)]
@@ -34,6 +34,8 @@ pub(crate) struct Books {
     pub(crate) swept_connects: AtomicU64,
     /// Of these, those of a process that is not known: they make no line.
     pub(crate) swept_lost: AtomicU64,
+    /// Records that a rule took a secret out of, by rule.
+    pub(crate) redactions: [AtomicU64; Rule::COUNT],
     pub(crate) args_truncated: AtomicU64,
     pub(crate) path_truncated: AtomicU64,
     pub(crate) sequence_gaps: AtomicU64,

@@ -36,6 +36,7 @@ pub(crate) struct Config {
     pub(crate) agent: Agent,
     pub(crate) kernel: Kernel,
     pub(crate) processes: Processes,
+    pub(crate) redaction: Redaction,
     pub(crate) output: Output,
     pub(crate) http: Http,
 }
@@ -61,7 +62,7 @@ pub(crate) struct Agent {
     pub(crate) cluster: String,
     /// The id that the cloud gave the machine, for every line; empty for none. It is not asked for by the network.
     pub(crate) cloud_instance_id: String,
-    /// Labels for every line, such as ["team=payments"].
+    /// Labels for every line.
     pub(crate) labels: Vec<Label>,
     /// Where the host's root directory is seen: in a container, where it is mounted, say "/host".
     pub(crate) host_root: PathBuf,
@@ -119,6 +120,25 @@ pub(crate) struct Processes {
     pub(crate) keep_exited: Time<0, 600_000>,
 }
 
+/// Passwords, tokens and keys are taken out of all text before anything else is done with it: they are in no
+/// line, on no terminal and in no recording. docs/redaction.md says what is found and what is not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub(crate) struct Redaction {
+    /// Without it, whoever can read a line or a recording can read the passwords that users and programs on this
+    /// host put on command lines.
+    pub(crate) enabled: bool,
+    /// More flags whose values are secrets, such as "--pin" or "-P". A name of more than one letter holds for
+    /// variables and fields too, whatever its case and the signs between its words.
+    pub(crate) flags: Vec<String>,
+    /// More secrets, as regular expressions (syntax of the regex crate, ASCII): the whole match is redacted, or
+    /// its group named "secret", as in "ticket=(?P<secret>[0-9]+)". Each is tried on every argument.
+    pub(crate) patterns: Vec<String>,
+    /// Names of flags, variables and fields whose values are no secrets, whatever they sound like: for false
+    /// alarms. What has the form of a known token is redacted all the same.
+    pub(crate) allow: Vec<String>,
+}
+
 /// Metrics and health.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
@@ -165,6 +185,12 @@ impl Default for Kernel {
 impl Default for Processes {
     fn default() -> Self {
         Self { max: const { Count::new(65536) }, keep_exited: const { Time::from_millis(5_000) } }
+    }
+}
+
+impl Default for Redaction {
+    fn default() -> Self {
+        Self { enabled: true, flags: Vec::new(), patterns: Vec::new(), allow: Vec::new() }
     }
 }
 
@@ -236,7 +262,7 @@ fn from_file(path: &Path, known_types: &[&str]) -> Result<(Config, Sources), Con
 
 /// Flags and environment over what is there.
 fn layer(config: &mut Config, sources: &mut Sources, args: &RunArgs) {
-    let Config { agent, kernel, processes: _, output, http } = config;
+    let Config { agent, kernel, processes: _, redaction: _, output, http } = config;
     let mut over = Over { sources, args };
     over.set(&mut agent.profile, args.profile, "agent.profile", "profile");
     over.set(&mut agent.types, unless_empty(&args.types), "agent.types", "types");
@@ -364,6 +390,23 @@ mod tests {
                 "[agent]\ncgroups = ['/a', '']",
                 &[],
                 "t.toml:2: a cgroup without a path: write its path, \"/\" for all of them",
+            ),
+            (
+                "[redaction]\npatterns = [\n  'a',\n  'b[',\n]",
+                &[],
+                "t.toml:4: b[ is no pattern: unclosed character class: write a regular expression, such as \
+                 \"ticket=(?P<secret>[0-9]+)\"",
+            ),
+            (
+                "[redaction]\npatterns = ['x*']",
+                &[],
+                "t.toml:2: x* matches everywhere: write a regular expression, such as \
+                 \"ticket=(?P<secret>[0-9]+)\"",
+            ),
+            (
+                "[redaction]\nflags = ['--pin=']",
+                &[],
+                "t.toml:2: --pin= is no name: write it without a value, such as \"--pin\"",
             ),
             ("[output]\nto = []", &[], "t.toml:2: no output: write \"none\" for metrics without lines"),
             (

@@ -16,6 +16,7 @@ mod logging;
 mod metrics;
 mod outputs;
 mod pipeline;
+mod redact;
 mod scope;
 
 use std::{

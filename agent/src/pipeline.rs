@@ -1,8 +1,8 @@
 //! The pipeline: takes records from the rings and gives lines to the outputs.
 //!
 //! One task owns all state as plain `&mut`: there is no lock on the way, and it waits for nothing but
-//! its timer. What a record means for the tables is in [`State::record`], in the order of the line:
-//! decode, enrich, choose, encode.
+//! its timer. A record is redacted before anything else sees it. What it then means for the tables is in
+//! [`State::record`], in the order of the line: decode, enrich, choose, encode.
 
 pub(crate) mod folds;
 mod outbox;
@@ -36,6 +36,7 @@ use crate::{
     http::Readiness,
     kernel::{Kernel, Wake, pending::PendingConnects, ring::Rings},
     lines::clock::boot_now,
+    redact::Redactor,
 };
 
 /// How often what is old is looked for.
@@ -52,6 +53,7 @@ pub(crate) struct Pipeline {
     pub(crate) rings: Rings,
     pub(crate) wake: Wake,
     pub(crate) pending: PendingConnects,
+    pub(crate) redactor: Redactor,
     pub(crate) state: State,
     pub(crate) outbox: Outbox,
     pub(crate) books: Arc<Books>,
@@ -103,9 +105,12 @@ impl Pipeline {
     }
 
     fn cycle(&mut self) -> usize {
-        let Self { rings, state, outbox, books, removed, recorder, .. } = self;
+        let Self { rings, redactor, state, outbox, books, removed, recorder, .. } = self;
         state.users.set_time(std::time::Instant::now());
         let taken = rings.cycle(|ring, bytes| {
+            // First of all: nothing behind this line has seen a secret.
+            let redacted = redactor.record(bytes, books);
+            let bytes = redacted.as_deref().unwrap_or(bytes);
             if let Some(Err(error)) = recorder.as_mut().map(|recorder| recorder.put(ring, bytes)) {
                 tracing::error!(%error, "record not written to the recording, which ends here");
                 *recorder = None;
@@ -134,8 +139,8 @@ impl Pipeline {
 
     /// Tells connects whose outcome never came: those that are too old at `now`, or all.
     fn sweep(&mut self, now: Option<u64>) {
-        let Self { pending, state, outbox, books, .. } = self;
-        if let Err(error) = pending.sweep(now, |swept| state.swept(&swept, outbox, books)) {
+        let Self { pending, redactor, state, outbox, books, .. } = self;
+        if let Err(error) = pending.sweep(now, |swept| state.swept(&swept, redactor, outbox, books)) {
             tracing::warn!(%error, "pending connects not swept");
         }
         outbox.flush();

@@ -1,7 +1,7 @@
 //! The process table: who runs, since when, from whom. Seeded by the task iterator, kept by fork, exec
 //! and exit, bounded, and safe against reused process ids.
 
-use std::{collections::VecDeque, path::PathBuf, sync::Arc};
+use std::{collections::VecDeque, os::unix::ffi::OsStrExt as _, sync::Arc};
 
 use rustc_hash::FxHashMap;
 use tellwire_ebpf::{
@@ -10,7 +10,7 @@ use tellwire_ebpf::{
 };
 
 use super::{cgroup_path::ContainerPath, containers::Containers, credentials::Expected, entity::EntityId};
-use crate::{events::text::text, host::HostRoot};
+use crate::{events::text::text, host::HostRoot, redact::Redactor};
 
 /// `PROC_PID_INIT_INO`, `include/linux/proc_ns.h` (v3.8 to v6.18): a process that is elsewhere is in a container,
 /// if its cgroup's name can be one's.
@@ -79,10 +79,18 @@ impl Processes {
     }
 
     /// Takes in what ran before the agent; /proc adds the executable, which the iterator cannot give.
-    pub(crate) fn seed(&mut self, host: &HostRoot, seeds: &[Seed], containers: &Containers) {
+    pub(crate) fn seed(
+        &mut self,
+        host: &HostRoot,
+        seeds: &[Seed],
+        containers: &Containers,
+        redactor: &Redactor,
+    ) {
         for Seed { subject, vpid, pid_namespace } in seeds {
-            let executable = executable(host, subject.tgid);
-            let Some(process) = self.adopt(subject, 0, containers) else { continue };
+            let executable = executable(host, subject.tgid, redactor);
+            let mut subject = *subject;
+            redactor.comm(&mut subject);
+            let Some(process) = self.adopt(&subject, 0, containers) else { continue };
             process.vpid = Some(*vpid);
             process.pid_namespace = *pid_namespace;
             process.executable = executable;
@@ -315,14 +323,9 @@ pub(crate) fn comm(subject: &Subject) -> Arc<str> {
     text(subject.comm.get(..end).unwrap_or_default()).into()
 }
 
-fn executable(host: &HostRoot, tgid: u32) -> Option<Arc<str>> {
-    link(host.join(&format!("/proc/{tgid}/exe"))).map(Into::into)
-}
-
-fn link(path: PathBuf) -> Option<String> {
-    use std::os::unix::ffi::OsStrExt as _;
-    let target = std::fs::read_link(path).ok()?;
-    Some(text(target.as_os_str().as_bytes()).into_owned())
+fn executable(host: &HostRoot, tgid: u32, redactor: &Redactor) -> Option<Arc<str>> {
+    let target = std::fs::read_link(host.join(&format!("/proc/{tgid}/exe"))).ok()?;
+    Some(text(&redactor.redacted(target.as_os_str().as_bytes())).into())
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ pub(crate) mod action;
 pub(crate) mod exec;
 pub(crate) mod paths;
 pub(crate) mod text;
+pub(crate) mod texts;
 
 use tellwire_ebpf::{
     cgroup::Cgroup,

@@ -24,6 +24,7 @@ use crate::{
     config::Profile,
     enrich::{users::Users, who::Who},
     events::action::Action,
+    redact::{Rule, RuleSet},
 };
 
 /// What every line of one record shares.
@@ -40,7 +41,7 @@ pub(crate) struct Frame<'a> {
 
 impl<'a> Frame<'a> {
     fn line(&self, action: Action, outcome: Option<&'static str>, users: &mut Users) -> Line<'a> {
-        let Header { sequence, cpu, kind, .. } = *self.header;
+        let Header { sequence, cpu, kind, redacted, .. } = *self.header;
         let who = self.who;
         let Origin { host, host_name, agent, orchestrator, cloud, labels } = self.origin;
         let is_full = self.profile == Profile::Full;
@@ -87,6 +88,7 @@ impl<'a> Frame<'a> {
                 sequence_ring: Kind::from_number(kind.into())
                     .filter(|_| is_full)
                     .map(|kind| kind.ring().name()),
+                redacted: RuleSet::from_bits(redacted).iter().map(Rule::name).collect(),
                 ..Tellwire::default()
             },
         }
@@ -131,6 +133,7 @@ pub(crate) fn without_sequence(line: &mut Line<'_>) {
     line.event.sequence = None;
     line.tellwire.sequence_cpu = None;
     line.tellwire.sequence_ring = None;
+    line.tellwire.redacted = Vec::new();
 }
 
 fn user(id: u32, users: &mut Users) -> User {

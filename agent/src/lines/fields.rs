@@ -253,6 +253,11 @@ pub(crate) struct Tellwire<'a> {
     pub(crate) sequence_cpu: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) sequence_ring: Option<&'static str>,
+    /// The rules that took secrets out of this event's text, where `[redacted]` stands now: `flag_value`,
+    /// `tool_argument`, `environment_value`, `field_value`, `url_credentials`, `authorization_header`,
+    /// `known_token`, `private_key`, `piped_value` or `configured`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) redacted: Vec<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) exec: Option<Box<ExecFacts<'a>>>,
     #[serde(skip_serializing_if = "Option::is_none")]

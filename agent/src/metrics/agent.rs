@@ -15,7 +15,7 @@ use super::{
     encode::{Labels, Sink, float},
     kinds,
 };
-use crate::{books::Audit, events::action::Action, kernel::ledger::Totals, pipeline::LeftOut};
+use crate::{books::Audit, events::action::Action, kernel::ledger::Totals, pipeline::LeftOut, redact::Rule};
 
 type Ledgers = [Ledger; Kind::COUNT];
 
@@ -105,6 +105,17 @@ impl Parts {
                 (&[("field", "args")], load(&books.args_truncated)),
                 (&[("field", "path")], load(&books.path_truncated)),
             ],
+        )?;
+        let redactions: Vec<_> = Rule::ALL
+            .iter()
+            .zip(&books.redactions)
+            .map(|(rule, counter)| ([("rule", rule.name())], load(counter)))
+            .collect();
+        counter(
+            sink,
+            "tellwire_redactions_total",
+            "Records that a secret was taken out of, by the rule that found it.",
+            &redactions,
         )?;
         sink.counter(
             "tellwire_enrichments_total",

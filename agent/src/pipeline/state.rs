@@ -34,6 +34,7 @@ use crate::{
         origin::Origin,
     },
     metrics::Histograms,
+    redact::Redactor,
 };
 
 /// The tables, and what every line says of the host.
@@ -340,7 +341,7 @@ impl State {
     }
 
     /// Tells a connect that was taken out of the kernel's maps, since its outcome never came.
-    pub(crate) fn swept(&mut self, swept: &Swept, outbox: &mut Outbox, books: &Books) {
+    pub(crate) fn swept(&mut self, swept: &Swept, redactor: &Redactor, outbox: &mut Outbox, books: &Books) {
         books.swept_connects.fetch_add(1, Relaxed);
         let now = boot_now();
         let (subject, tuple, duration, outcome) = match swept {
@@ -360,10 +361,11 @@ impl State {
                 (self.processes.subject(attempt.tgid, *tid), tuple, 0, outcome)
             }
         };
-        let Some(subject) = subject else {
+        let Some(mut subject) = subject else {
             books.swept_lost.fetch_add(1, Relaxed);
             return;
         };
+        redactor.comm(&mut subject);
         let header = Header {
             len: 0,
             version: VERSION,
@@ -372,7 +374,7 @@ impl State {
             time: now,
             sequence: 0,
             cpu: 0,
-            reserved: 0,
+            redacted: 0,
             subject,
         };
         let connect = Connect { tuple, outcome: outcome as u32, error: 0, duration };

@@ -9,6 +9,7 @@ mod inputs;
 mod lines;
 mod outputs;
 mod profile;
+mod redaction;
 mod remote;
 mod rings;
 mod scope;

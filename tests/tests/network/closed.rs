@@ -7,7 +7,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use tellwire_tests::{Agent, at, fork, net};
+use tellwire_tests::{Agent, at, net};
 
 /// Listens, and for each connection reads `request` bytes and answers with `answer` bytes.
 fn answering(listener: TcpListener, request: usize, answer: usize) {
@@ -71,27 +71,5 @@ fn a_connection_that_never_was_has_no_end() {
     agent.settle(&mut child);
     assert_eq!(agent.events_of(child.pid, "connect").len(), 1);
     assert_eq!(agent.events_of(child.pid, "close"), [Value::Null; 0]);
-    child.join();
-}
-
-/// Whose connection it was does not depend on who is there when it ends.
-#[test]
-fn a_connection_that_another_process_closes_is_told_of_the_one_that_opened_it() {
-    let agent = Agent::shared();
-    let server = net::Server::start(Ipv4Addr::LOCALHOST);
-    let to = server.address();
-    let mut child = agent.fork(|| {
-        let stream = TcpStream::connect(to).expect("a connection");
-        let (mut reader, mut writer) = std::io::pipe().expect("a pipe");
-        // This process's copy goes with the closure.
-        let heir = fork(move || {
-            reader.read_exact(&mut [0]).expect("the word to go on");
-            drop(stream);
-        });
-        writer.write_all(&[1]).expect("the word to go on");
-        heir.join();
-    });
-    agent.settle(&mut child);
-    agent.expect(child.pid, "close", &json!({"destination.port": to.port()}));
     child.join();
 }

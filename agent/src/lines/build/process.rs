@@ -1,4 +1,4 @@
-//! Lines of the family `process`: exec, exec_failed, exit.
+//! Lines of the family `process`: exec, failed exec, exit.
 
 use std::sync::Arc;
 
