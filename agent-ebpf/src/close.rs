@@ -49,8 +49,8 @@ mod programs {
     #[map]
     static OPEN: HashMap<u64, Open> = HashMap::with_max_entries(16384, 0);
 
-    /// Remembers who opened the connection until its end.
-    #[inline(always)]
+    /// Remembers who opened the connection until its end. Out of line: the caller's stack is full.
+    #[inline(never)]
     pub(crate) fn opened(socket: Ptr, subject: &Subject, time: u64) {
         if OPEN.insert(socket.0, Open { time, subject: *subject }, 0).is_err() {
             emit::state_lost(Kind::Close);
