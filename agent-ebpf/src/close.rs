@@ -84,8 +84,13 @@ mod programs {
         let flags: u64 = socket.read(offset!(sock_flags))?;
         let received = received.saturating_sub(flags >> SOCK_DONE & 1);
         count(subject, CLOSES);
-        count_by(subject, BYTES_SENT, sent);
-        count_by(subject, BYTES_RECEIVED, received);
+        // Many carry nothing one way, and each counter is a search of its own.
+        if sent != 0 {
+            count_by(subject, BYTES_SENT, sent);
+        }
+        if received != 0 {
+            count_by(subject, BYTES_RECEIVED, received);
+        }
         let time = kernel::now();
         if !emit::wanted(Kind::Close, subject, time) {
             return None;

@@ -122,6 +122,7 @@ mod programs {
     const TCP_SYN_SENT: u32 = 2;
     const TCP_ESTABLISHED: u32 = 1;
     const TCP_CLOSE: u32 = 7;
+    const TCP_LISTEN: u32 = 10;
     // include/uapi/asm-generic/errno.h: the same on x86-64 and arm64.
     const EPERM: u32 = 1;
     const EACCES: u32 = 13;
@@ -325,7 +326,7 @@ mod programs {
         let socket = Ptr(unsafe { argument(ctx.as_ptr(), 0) });
         if old == TCP_SYN_SENT && new != TCP_SYN_SENT {
             let _nothing_to_tell = outcome_of(socket, new);
-        } else if new == TCP_CLOSE {
+        } else if new == TCP_CLOSE && old != TCP_LISTEN {
             let _nothing_to_tell = close::closed(socket);
         }
         0

@@ -33,7 +33,7 @@ use crate::{
     logging,
     metrics::{Histograms, Metrics, Parts},
     outputs::{Fanout, Observer, Opened, Reopener},
-    pipeline::{Outbox, Pipeline, Recorder, Removed, Selection, State},
+    pipeline::{Folds, Outbox, Pipeline, Recorder, Removed, Selection, State},
     redact::Redactor,
     scope::Scope,
 };
@@ -219,6 +219,7 @@ impl Assembly {
         let origin = Origin::new(&identity, &Agent::new(host.random_id()), place(&config.agent))?;
         let mut state = State::new(processes, containers, users, origin, host.all_capabilities(), histograms);
         state.command_line = config.agent.command_line;
+        state.folds = Folds::new(config.agent.fold_window.get());
 
         let (removed, gone) = mpsc::channel(4096);
         tokio::spawn(harvest(Arc::clone(&kernel_books), gone));

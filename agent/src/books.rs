@@ -28,6 +28,8 @@ pub(crate) struct Books {
     pub(crate) lines: [AtomicU64; Action::COUNT],
     /// Events that make no line of their own, by reason and action.
     pub(crate) left_out: [[AtomicU64; Action::COUNT]; LeftOut::ALL.len()],
+    /// Of the lines, those that stand for several events.
+    pub(crate) summaries: AtomicU64,
     /// Lines that could not be encoded, by action.
     pub(crate) encode_errors: [AtomicU64; Action::COUNT],
     /// Connects whose outcome never came.

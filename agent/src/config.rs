@@ -55,6 +55,8 @@ pub(crate) struct Agent {
     /// the cgroup mount, or absolute. The kernel decides: everything else costs next to nothing
     /// and is not counted as seen.
     pub(crate) cgroups: Vec<PathBuf>,
+    /// How long connects that repeat are told together, in the profile "default".
+    pub(crate) fold_window: Time<1_000, 3_600_000>,
     /// Whether lines have the arguments of a process in one piece as well, as `process.command_line`, and those of
     /// its parent: detection rules ask for it, `process.args` says it exactly.
     pub(crate) command_line: bool,
@@ -154,6 +156,7 @@ impl Default for Agent {
             profile: Profile::Default,
             types: Vec::new(),
             cgroups: Vec::new(),
+            fold_window: const { Time::from_millis(60_000) },
             command_line: false,
             cluster: String::new(),
             cloud_instance_id: String::new(),

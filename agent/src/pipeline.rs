@@ -26,6 +26,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::{
+    folds::Folds,
     outbox::Outbox,
     recording::Recorder,
     selection::{LeftOut, Selection},
@@ -95,7 +96,6 @@ impl Pipeline {
         kernel.detach();
         while self.cycle() > 0 {}
         self.sweep(None);
-        self.state.tell_folded(None, &mut self.outbox, &self.books);
         self.publish();
         self.outbox.flush();
         if let Some(Err(error)) = self.recorder.map(Recorder::finish) {
@@ -137,12 +137,13 @@ impl Pipeline {
         self.publish();
     }
 
-    /// Tells connects whose outcome never came: those that are too old at `now`, or all.
+    /// Tells connects whose outcome never came, and those that are told together: what is due at `now`, or all.
     fn sweep(&mut self, now: Option<u64>) {
         let Self { pending, redactor, state, outbox, books, .. } = self;
         if let Err(error) = pending.sweep(now, |swept| state.swept(&swept, redactor, outbox, books)) {
             tracing::warn!(%error, "pending connects not swept");
         }
+        state.tell_folded(now, outbox, books);
         outbox.flush();
     }
 

@@ -1,9 +1,9 @@
-//! Connects that repeat: the first is a line at once, those that follow within the minute are one.
+//! Connects that repeat: the first is a line at once, those that follow within the window are one.
 //!
 //! One entry for each container, executable and destination. Nothing is lost: an entry that finds no room leaves
 //! its connects lines of their own, and what is folded is counted.
 
-use std::{hash::BuildHasher as _, sync::Arc};
+use std::{hash::BuildHasher as _, sync::Arc, time::Duration};
 
 use hashbrown::HashTable;
 use rustc_hash::FxBuildHasher;
@@ -13,9 +13,6 @@ use tellwire_ebpf::{
 };
 
 use crate::enrich::who::Who;
-
-/// Nanoseconds from an entry's first connect to the line of those that followed, and from there on.
-const WINDOW: u64 = 60_000_000_000;
 
 /// Entries at the most: some 500 bytes each.
 const MAX: usize = 8192;
@@ -40,9 +37,11 @@ pub(crate) struct Fold {
 }
 
 /// All entries.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Folds {
     entries: HashTable<Fold>,
+    /// Nanoseconds from an entry's first connect to the line of those that followed, and from there on.
+    window: u64,
 }
 
 /// What becomes of a connect.
@@ -54,6 +53,10 @@ pub(crate) enum Verdict {
 }
 
 impl Folds {
+    pub(crate) fn new(window: Duration) -> Self {
+        Self { entries: HashTable::new(), window: u64::try_from(window.as_nanos()).unwrap_or(u64::MAX) }
+    }
+
     /// Takes an established connect.
     pub(crate) fn connect(&mut self, header: &Header, who: &Who, connect: &Connect) -> Verdict {
         let tuple = &connect.tuple;
@@ -94,7 +97,7 @@ impl Folds {
     /// Hands on what is due at `now`, or everything, and forgets entries to which nothing was added.
     pub(crate) fn due(&mut self, now: Option<u64>, mut tell: impl FnMut(&Fold)) {
         self.entries.retain(|fold| {
-            if now.is_some_and(|now| now.saturating_sub(fold.begun) < WINDOW) {
+            if now.is_some_and(|now| now.saturating_sub(fold.begun) < self.window) {
                 return true;
             }
             if fold.count == 0 {
@@ -137,6 +140,12 @@ mod tests {
     use super::*;
     use crate::enrich::{containers::Containers, processes::Processes};
 
+    const WINDOW: u64 = 60_000_000_000;
+
+    fn folds() -> Folds {
+        Folds::new(Duration::from_mins(1))
+    }
+
     fn who(executable: &str) -> Who {
         let processes = Processes::new("boot".into(), 8, 0);
         let mut who = Who::new(&Subject::new_zeroed(), &processes, &Containers::default());
@@ -167,7 +176,7 @@ mod tests {
 
     #[test]
     fn the_first_is_told_and_those_that_follow_are_one_line_a_minute() {
-        let mut folds = Folds::default();
+        let mut folds = folds();
         let curl = who("/usr/bin/curl");
         assert_eq!(folds.connect(&header(1), &curl, &to(80)), Verdict::Tell);
         for time in 2..=4 {
@@ -182,7 +191,7 @@ mod tests {
 
     #[test]
     fn after_a_quiet_minute_the_next_is_the_first_again() {
-        let mut folds = Folds::default();
+        let mut folds = folds();
         let curl = who("/usr/bin/curl");
         assert_eq!(folds.connect(&header(1), &curl, &to(80)), Verdict::Tell);
         assert_eq!(due(&mut folds, Some(WINDOW + 1)), []);
@@ -191,7 +200,7 @@ mod tests {
 
     #[test]
     fn another_destination_or_executable_is_told() {
-        let mut folds = Folds::default();
+        let mut folds = folds();
         let curl = who("/usr/bin/curl");
         assert_eq!(folds.connect(&header(1), &curl, &to(80)), Verdict::Tell);
         assert_eq!(folds.connect(&header(2), &curl, &to(81)), Verdict::Tell);
@@ -200,7 +209,7 @@ mod tests {
 
     #[test]
     fn what_finds_no_room_is_told_each_time() {
-        let mut folds = Folds::default();
+        let mut folds = folds();
         let curl = who("/usr/bin/curl");
         for port in 0..=u16::try_from(MAX).unwrap() {
             assert_eq!(folds.connect(&header(1), &curl, &to(port)), Verdict::Tell);
@@ -211,7 +220,7 @@ mod tests {
 
     #[test]
     fn at_the_end_everything_is_told() {
-        let mut folds = Folds::default();
+        let mut folds = folds();
         let curl = who("/usr/bin/curl");
         folds.connect(&header(1), &curl, &to(80));
         folds.connect(&header(2), &curl, &to(80));

@@ -46,7 +46,7 @@ pub(crate) struct State {
     pub(crate) clock: Clock,
     origin: Origin,
     /// Connects that repeat, where the profile tells them together.
-    folds: Folds,
+    pub(crate) folds: Folds,
     /// Whether lines have the arguments in one piece as well.
     pub(crate) command_line: bool,
     /// The kernel's, in bytes.
@@ -73,7 +73,7 @@ impl State {
             users,
             clock: Clock::new(),
             origin,
-            folds: Folds::default(),
+            folds: Folds::new(Duration::from_mins(1)),
             command_line: false,
             page_size: rustix::param::page_size() as u64,
             all_capabilities,
@@ -203,6 +203,7 @@ impl State {
                 timestamp,
             };
             let line = build::connects(&frame, fold, &first, users);
+            books.summaries.fetch_add(1, Relaxed);
             outbox.put(
                 Action::Connect,
                 &line,

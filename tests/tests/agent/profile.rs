@@ -54,6 +54,22 @@ fn connects_that_repeat_are_told_in_one_line_and_counted_each() {
 }
 
 #[test]
+fn what_is_told_together_does_not_wait_for_the_end() {
+    let agent = Agent::with(|| Setup::default().default_profile().config("[agent]\nfold-window = '1s'"));
+    let server = net::Server::start(Ipv4Addr::LOCALHOST);
+    let to = server.address();
+    let mut child = agent.fork(|| {
+        for _ in 0..3 {
+            drop(TcpStream::connect(to).expect("a connection"));
+        }
+    });
+    child.wait();
+    agent.expect(child.pid, "connect", &json!({"tellwire.connect.count": 2, "destination.port": to.port()}));
+    agent.expect_metric("tellwire_summary_lines_total", &[], 1);
+    child.join();
+}
+
+#[test]
 fn what_execs_tell_anyway_is_left_out_and_counted() {
     let agent = agent();
     let program = agent.folder().join("program");
