@@ -75,7 +75,10 @@ impl<'a> Frame<'a> {
             }),
             k8s: who.container.as_deref().and_then(|container| container.pod.as_ref()).map(|pod| {
                 Kubernetes {
-                    pod: Pod { uid: &pod.uid, qos: pod.qos.map(crate::enrich::cgroup_path::Qos::as_str) },
+                    pod: Pod {
+                        uid: &pod.uid,
+                        qos: pod.qos.filter(|_| is_full).map(crate::enrich::cgroup_path::Qos::as_str),
+                    },
                 }
             }),
             network: None,
@@ -102,9 +105,9 @@ impl<'a> Frame<'a> {
         let who = self.who;
         let subject = &who.subject;
         Process {
-            pid: subject.tgid,
+            pid: Some(subject.tgid),
             vpid: who.vpid,
-            entity_id: who.entity_id.as_str(),
+            entity_id: Some(who.entity_id.as_str()),
             name: &who.name,
             executable: who.executable.as_deref(),
             thread: (subject.tid != subject.tgid)

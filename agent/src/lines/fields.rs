@@ -77,13 +77,15 @@ pub(crate) struct Boot {
 /// The process that acted. The full fields stand on `exec`.
 #[derive(Debug, Default, Serialize, JsonSchema)]
 pub(crate) struct Process<'a> {
-    /// In the host's pid namespace.
-    pub(crate) pid: u32,
+    /// In the host's pid namespace. Absent where several processes are told together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) pid: Option<u32>,
     /// In its innermost pid namespace, where that is another.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) vpid: Option<u32>,
-    /// The same over exec, and never reused.
-    pub(crate) entity_id: &'a str,
+    /// The same over exec, and never reused. Absent where several processes are told together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) entity_id: Option<&'a str>,
     /// `comm`: what the kernel calls the task.
     pub(crate) name: &'a str,
     /// The file that runs, not `argv[0]`; for a script its interpreter.

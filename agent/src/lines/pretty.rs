@@ -34,11 +34,11 @@ pub(crate) fn write(line: &Line<'_>, to: &mut BytesMut) {
     // Writing to memory cannot fail.
     let _infallible = write!(
         to,
-        "{DIM}{time}{RESET} {CYAN}{:<12}{RESET} {:<10} {BOLD}{}{RESET}[{}] {colour}{action:<12}{RESET} ",
+        "{DIM}{time}{RESET} {CYAN}{:<12}{RESET} {:<10} {BOLD}{}{RESET}{} {colour}{action:<12}{RESET} ",
         printable(container),
         printable(&user),
         printable(process.name),
-        process.pid,
+        process.pid.map(|pid| format!("[{pid}]")).unwrap_or_default(),
     );
     let _infallible = what(line, &mut to);
     let _infallible = writeln!(to);

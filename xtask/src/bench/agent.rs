@@ -138,7 +138,8 @@ impl Agent {
     pub(super) fn cpu_seconds(&self) -> Result<f64> {
         let mut nanos = 0.0;
         for thread in fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
-            let text = fs::read_to_string(thread?.path().join("schedstat"))?;
+            // A thread that has just ended is not there any more.
+            let Ok(text) = fs::read_to_string(thread?.path().join("schedstat")) else { continue };
             nanos += text.split_whitespace().next().context("schedstat has a run time")?.parse::<f64>()?;
         }
         Ok(nanos / 1e9)

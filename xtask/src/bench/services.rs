@@ -112,8 +112,8 @@ pub(super) fn service(spec: &str) -> Result<()> {
     let mut parts = spec.split(',').skip(1);
     let mut next = || parts.next().context("number, milliseconds, program, who is gone, upstreams");
     let (number, millis) = (next()?.parse::<u64>()?, next()?.parse::<u64>()?);
-    let gone: SocketAddr = next()?.parse()?;
     let program = PathBuf::from(next()?);
+    let gone: SocketAddr = next()?.parse()?;
     let upstreams = parts.map(str::parse).collect::<Result<Vec<SocketAddr>, _>>()?;
     let cgroup = std::env::var_os(CGROUP).context("a service needs a cgroup")?;
     fs::write(Path::new(&cgroup).join("cgroup.procs"), "0")?;

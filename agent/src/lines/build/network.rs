@@ -40,6 +40,10 @@ pub(crate) fn connect<'a>(frame: &Frame<'a>, connect: &Connect, users: &mut User
 pub(crate) fn connects<'a>(frame: &Frame<'a>, fold: &Fold, first: &'a str, users: &mut Users) -> Line<'a> {
     let mut line = frame.line(Action::Connect, Some("success"), users);
     without_sequence(&mut line);
+    // They may be several processes.
+    line.process.pid = None;
+    line.process.vpid = None;
+    line.process.entity_id = None;
     line.event.start = Some(first);
     ends(frame, &mut line, &fold.tuple);
     // Each of them had a port of its own.

@@ -30,6 +30,9 @@ use crate::{
     },
 };
 
+/// Ancestors beyond the parent that an exec of the profile `default` names.
+const ANCESTORS: usize = 4;
+
 /// A new program image, with every field of the process.
 pub(crate) fn exec<'a>(
     frame: &Frame<'a>,
@@ -40,7 +43,10 @@ pub(crate) fn exec<'a>(
     users: &mut Users,
 ) -> Line<'a> {
     let mut line = frame.line(Action::Exec, Some("success"), users);
-    let Lineage { ancestors, parent_capabilities } = lineage;
+    let Lineage { mut ancestors, parent_capabilities } = lineage;
+    if !frame.is_full() {
+        ancestors.truncate(ANCESTORS);
+    }
     let Ids { uid, gid, suid, sgid, euid, egid, .. } = frame.who.subject.ids;
     let facts = &exec.wire;
     let process = &mut line.process;
@@ -99,8 +105,8 @@ fn exec_facts<'a>(
         filename: (frame.is_full() || *filename != *texts.executable).then_some(filename),
         evidence: None,
         interpreter: is_script.then(|| text(exec.interpreter)),
-        inode: Some(facts.inode),
-        device: Some(format!("{}:{}", facts.device >> 20, facts.device & 0xf_ffff)),
+        inode: frame.is_full().then_some(facts.inode),
+        device: frame.is_full().then(|| format!("{}:{}", facts.device >> 20, facts.device & 0xf_ffff)),
         unlinked: (facts.links == 0)
             .then(|| if texts.executable.starts_with("memfd:") { "memfd" } else { "deleted" }),
         not_in_image: exec.has(wire::Exec::FLAG_LAYER_KNOWN).then(|| exec.has(wire::Exec::FLAG_UPPER_LAYER)),
