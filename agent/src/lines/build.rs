@@ -45,7 +45,7 @@ pub(crate) struct Frame<'a> {
 }
 
 impl<'a> Frame<'a> {
-    fn line(&self, action: Action, outcome: Option<&'static str>, users: &mut Users) -> Line<'a> {
+    pub(super) fn line(&self, action: Action, outcome: Option<&'static str>, users: &mut Users) -> Line<'a> {
         let Header { sequence, cpu, kind, .. } = *self.header;
         let who = self.who;
         let ids = who.subject.ids;
@@ -64,6 +64,7 @@ impl<'a> Frame<'a> {
                 reason: None,
             },
             host: self.host,
+            agent: None,
             process: self.process(),
             user: Some(user(ids.euid, users)),
             container: who.container.as_deref().map(|container| Container {
@@ -209,7 +210,7 @@ pub(crate) fn exit<'a>(frame: &Frame<'a>, exit: &Exit, page_size: u64, users: &m
     let mut line = frame.line(Action::Exit, None, users);
     let signal = exit.status & 0x7f;
     line.event.duration = Some(frame.header.time.saturating_sub(frame.who.subject.start));
-    line.event.reason = Some(exit.reason().name());
+    line.event.reason = Some(exit.reason().name().into());
     line.process.end = Some(frame.timestamp);
     line.process.exit_code = (signal == 0).then_some(exit.status >> 8 & 0xff);
     line.tellwire.exit = Some(ExitFacts {

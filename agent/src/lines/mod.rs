@@ -7,6 +7,7 @@ pub(crate) mod build;
 pub(crate) mod clock;
 pub(crate) mod fields;
 pub(crate) mod names;
+pub(crate) mod own;
 pub(crate) mod pretty;
 pub(crate) mod schema;
 
@@ -36,6 +37,10 @@ pub(crate) struct Line<'a> {
     /// The same on every line, so it is encoded once.
     #[schemars(with = "Host")]
     pub(crate) host: &'a RawValue,
+    /// On lines of the family `agent`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<own::AgentFields>")]
+    pub(crate) agent: Option<&'a RawValue>,
     pub(crate) process: Process<'a>,
     /// Whom the process acts as.
     #[serde(skip_serializing_if = "Option::is_none")]
