@@ -2,7 +2,10 @@
 
 use std::{path::Path, sync::Arc};
 
-use tokio::{task::spawn_blocking, time::interval};
+use tokio::{
+    task::spawn_blocking,
+    time::{Instant, interval_at},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -34,7 +37,6 @@ impl Last {
     /// Takes the state file, or does without.
     pub(super) fn open(folder: &Path, ephemeral_id: &str, boot_id: &str, readiness: &Arc<Readiness>) -> Self {
         let note = Note::new(ephemeral_id.to_owned(), boot_id.to_owned());
-        let (mut file, mut found) = (None, None);
         let mut last = Self {
             file: None,
             found: None,
@@ -44,10 +46,13 @@ impl Last {
             works: true,
         };
         match StateFile::open(folder, note) {
-            Ok((opened, note)) => (file, found) = (Some(opened), note),
+            Ok((mut file, found)) => {
+                // Before the first line: who reads that has a run whose end the next one can tell.
+                last.says(file.write(None));
+                (last.file, last.found) = (Some(file), found);
+            }
             Err(error) => last.says(Err(error)),
         }
-        (last.file, last.found) = (file, found);
         last
     }
 
@@ -81,7 +86,7 @@ impl Last {
 
     /// Notes now and then that the agent runs, until it is cancelled.
     pub(super) async fn note(mut self, cancel: CancellationToken) -> Self {
-        let mut tick = interval(NOTE);
+        let mut tick = interval_at(Instant::now() + NOTE, NOTE);
         loop {
             tokio::select! {
                 () = cancel.cancelled() => return self,

@@ -7,6 +7,7 @@ use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::mpsc,
     task::JoinHandle,
+    time::timeout,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -21,6 +22,9 @@ use crate::{
 
 /// What is queued for outputs when the agent stops is written within this time, or counted as dropped.
 const CLOSE: Duration = Duration::from_secs(5);
+
+/// The state file is waited for so long.
+const NOTED: Duration = Duration::from_secs(2);
 
 /// An agent that looks.
 pub(super) struct Running {
@@ -53,8 +57,13 @@ impl Running {
         }
         let outbox = outbox.context("the pipeline ended by a panic")?;
         outbox.into_fanout().close(CLOSE).await;
-        reloads.await.context("the reloader ended by a panic")?;
-        notes.await.context("the notes ended by a panic")?.stop(stopped).await;
+        // It can wait for an output that does not open.
+        reloads.abort();
+        // A disk that stands still does not keep the agent from ending: the next run then takes it for killed.
+        let noted = async { notes.await.map(|last| last.stop(stopped)) };
+        if let Ok(Ok(noted)) = timeout(NOTED, noted).await {
+            let _late = timeout(NOTED, noted).await;
+        }
         summarise(&kernel, &books)
     }
 }

@@ -26,9 +26,10 @@ impl Losses {
             losses.add(kind.name(), "decode", load(&books.decode_errors, *kind as usize));
             losses.add(kind.name(), "throttle", ledger.throttled);
         }
+        let outputs = outputs.all();
         for action in Action::ALL {
             losses.add(action.name(), "output", load(&books.encode_errors, *action as usize));
-            for (_, stats) in outputs.all() {
+            for (_, stats) in &outputs {
                 losses.add(action.name(), "output", load(&stats.dropped_by_action, *action as usize));
             }
         }

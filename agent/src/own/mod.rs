@@ -51,10 +51,17 @@ pub(crate) struct Own {
     /// When the programs were attached, by boot time.
     started: u64,
     losses: Losses,
-    /// When losses were looked for, and when there were any to tell.
+    times: Times,
+}
+
+/// When what was told, and is told next, by boot time.
+#[derive(Debug)]
+struct Times {
+    /// Losses were looked for.
     looked: u64,
+    /// There were some.
     told: Option<u64>,
-    next_ledger: u64,
+    ledger: u64,
 }
 
 /// What is looked at.
@@ -80,8 +87,7 @@ pub(crate) struct Desk<'a> {
 
 impl Own {
     pub(crate) fn new(parts: Parts, started: u64) -> Self {
-        let next_ledger = started + LEDGER;
-        Self { parts, started, losses: Losses::default(), looked: started, told: None, next_ledger }
+        Self { parts, started, losses: Losses::default(), times: Times::new(started) }
     }
 
     /// Makes the line of a notice.
@@ -106,18 +112,15 @@ impl Own {
             };
             self.tell(Notice::Probe(Box::new(facts)), None, desk);
         }
-        let is_soon = self.told.is_some_and(|told| now < told + LOSSES);
-        let is_minute = now >= self.next_ledger;
-        if is_soon && !is_minute {
+        let (losses, minute) = (self.times.may_tell_losses(now), self.times.is_minute(now));
+        if !losses && !minute {
             return;
         }
         let Ok(ledgers) = self.parts.kernel.ledgers() else { return };
-        if !is_soon {
+        if losses {
             self.tell_losses(now, &ledgers, desk);
         }
-        if is_minute {
-            // From the start on, however late this one comes.
-            self.next_ledger += LEDGER * ((now - self.next_ledger) / LEDGER + 1);
+        if minute {
             let balanced = self.is_balanced(desk.books);
             self.tell_ledger(&ledgers, balanced, false, desk);
         }
@@ -144,11 +147,10 @@ impl Own {
         let losses = Losses::read(ledgers, desk.books, &self.parts.outputs);
         let lost = losses.since(&self.losses);
         self.losses = losses;
-        let from = std::mem::replace(&mut self.looked, now);
+        let from = self.times.looked_for_losses(now, !lost.is_empty());
         if lost.is_empty() {
             return;
         }
-        self.told = Some(now);
         let clock = &mut desk.state.clock;
         let facts = LostFacts { from: clock.text(from), to: clock.text(now), lost };
         self.tell(Notice::Lost(Box::new(facts)), None, desk);
@@ -221,4 +223,57 @@ fn ledger(
 
 pub(crate) fn seconds(nanos: u64) -> f64 {
     std::time::Duration::from_nanos(nanos).as_secs_f64()
+}
+
+impl Times {
+    fn new(started: u64) -> Self {
+        Self { looked: started, told: None, ledger: started + LEDGER }
+    }
+
+    fn may_tell_losses(&self, now: u64) -> bool {
+        self.told.is_none_or(|told| now >= told + LOSSES)
+    }
+
+    /// Losses were looked for now; gives since when.
+    fn looked_for_losses(&mut self, now: u64, found: bool) -> u64 {
+        if found {
+            self.told = Some(now);
+        }
+        std::mem::replace(&mut self.looked, now)
+    }
+
+    /// Whether it is time for a ledger. The next one is a whole number of minutes after the start, however late this one
+    /// comes.
+    fn is_minute(&mut self, now: u64) -> bool {
+        let Some(late) = now.checked_sub(self.ledger) else { return false };
+        self.ledger += LEDGER * (late / LEDGER + 1);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{SECOND, Times};
+
+    #[test]
+    fn a_ledger_comes_once_a_minute() {
+        let mut times = Times::new(5 * SECOND);
+        let due = |second: u64| times.is_minute(second * SECOND);
+        let seconds = [5, 64, 65, 66, 124, 129, 130, 185, 400, 404, 425];
+        assert_eq!(
+            seconds.map(due),
+            [false, false, true, false, false, true, false, true, true, false, true]
+        );
+    }
+
+    #[test]
+    fn a_storm_of_losses_is_told_every_ten_seconds_without_a_gap() {
+        let mut times = Times::new(0);
+        assert!(times.may_tell_losses(5));
+        assert_eq!(times.looked_for_losses(5, false), 0);
+        assert_eq!(times.looked_for_losses(6, true), 5);
+        assert!(!times.may_tell_losses(6 + 9 * SECOND));
+        assert!(times.may_tell_losses(6 + 10 * SECOND));
+        assert_eq!(times.looked_for_losses(6 + 10 * SECOND, true), 6);
+    }
 }

@@ -162,6 +162,18 @@ fn what_small_rings_lose_is_told() {
 }
 
 #[test]
+fn what_the_throttle_holds_back_is_told_and_is_no_failure() {
+    let agent = Agent::with_config("[kernel]\nthrottle-process = 10\n");
+    work(&agent, 100, 0);
+    // Not only at the end.
+    let line = agent.expect(agent.pid(), "events_lost", &json!({"event.outcome": "success"}));
+    let losses = at(&line, "tellwire.lost.lost").and_then(Value::as_array).expect("a list");
+    assert!(losses.iter().all(|loss| loss["stage"] == "throttle"), "{line}");
+    let stopped = stopped(agent, Signal::TERM);
+    assert_eq!(count_at(one(&stopped.own, "agent_stopped"), "tellwire.stopped.lost"), 0);
+}
+
+#[test]
 fn a_program_that_somebody_detaches_is_told() {
     let agent = Agent::start();
     assert_eq!(agent.metric("tellwire_probe_attached", &[("probe", "connect_denied")]), 1);
