@@ -39,11 +39,16 @@ pub const EXITS: u32 = 2;
 pub const CONNECTS: u32 = 8;
 /// `CREDENTIALS + call * 2 + failed`, see [`crate::privilege::Call`].
 pub const CREDENTIALS: u32 = CONNECTS + 2 * 3 * 16;
+/// Connections that this host opened, and that are closed.
+pub const CLOSES: u32 = CREDENTIALS + 2 * 16;
+/// Payload of these, in bytes.
+pub const BYTES_SENT: u32 = CLOSES + 1;
+pub const BYTES_RECEIVED: u32 = CLOSES + 2;
 /// One past the last counter.
-pub const END: u32 = CREDENTIALS + 2 * 16;
+pub const END: u32 = CLOSES + 3;
 
 #[cfg(target_arch = "bpf")]
-pub(crate) use programs::{Term, count, ledger};
+pub(crate) use programs::{Term, count, count_by, ledger};
 
 #[cfg(target_arch = "bpf")]
 mod programs {
@@ -82,15 +87,15 @@ mod programs {
     #[map]
     static COUNTS_OVERFLOW: Array<u64> = Array::with_max_entries(END, 0);
 
-    /// Adds one, whatever else runs on this CPU or on others.
+    /// Adds, whatever else runs on this CPU or on others.
     ///
     /// The result is not used: with it the instruction would need a kernel of 5.12.
     #[inline(always)]
-    fn add_one(counter: *mut u64) {
+    fn add(counter: *mut u64, value: u64) {
         // SAFETY: a pointer into a map's value, aligned to 8.
         unsafe {
             core::intrinsics::atomic_xadd::<u64, u64, { core::intrinsics::AtomicOrdering::Relaxed }>(
-                counter, 1,
+                counter, value,
             )
         };
     }
@@ -100,25 +105,31 @@ mod programs {
     pub(crate) fn ledger(kind: Kind, term: Term) {
         if let Some(ledger) = LEDGER.get_ptr_mut(kind as u32) {
             // SAFETY: the ledger is an array of its terms.
-            add_one(unsafe { ledger.cast::<u64>().add(term as usize) });
+            add(unsafe { ledger.cast::<u64>().add(term as usize) }, 1);
         }
     }
 
-    /// Counts for the subject's cgroup.
+    /// Counts one for the subject's cgroup.
     #[inline(always)]
     pub(crate) fn count(subject: &Subject, counter: u32) {
+        count_by(subject, counter, 1);
+    }
+
+    /// Adds to a counter of the subject's cgroup.
+    #[inline(always)]
+    pub(crate) fn count_by(subject: &Subject, counter: u32, by: u64) {
         let (cgroup, hierarchy) = subject.workload();
         let key = CountKey { cgroup, hierarchy: hierarchy as u32, counter };
         if let Some(value) = COUNTS.get_ptr_mut(&key) {
-            return add_one(value);
+            return add(value, by);
         }
         // Two CPUs may both come here first: one inserts, the other finds it inserted.
         let _exists_or_full = COUNTS.insert(&key, 0, u64::from(BPF_NOEXIST));
         if let Some(value) = COUNTS.get_ptr_mut(&key) {
-            return add_one(value);
+            return add(value, by);
         }
         if let Some(value) = COUNTS_OVERFLOW.get_ptr_mut(counter) {
-            add_one(value);
+            add(value, by);
         }
     }
 

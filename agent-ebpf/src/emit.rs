@@ -101,17 +101,17 @@ impl Slot {
         unsafe { self.base.add(size_of::<Header>()).cast() }
     }
 
-    /// Where the tail goes on. Until the record is submitted, the header's spare word holds the position.
+    /// Where the tail goes on. Until the record is submitted, the header's `redacted` holds the position.
     #[inline(always)]
     pub(crate) fn position(&self) -> usize {
         // SAFETY: every slot is larger than a header and aligned to 8.
-        unsafe { (&raw const (*self.base.cast::<Header>()).reserved).read_volatile() as usize }
+        unsafe { (&raw const (*self.base.cast::<Header>()).redacted).read_volatile() as usize }
     }
 
     #[inline(always)]
     pub(crate) fn set_position(&self, at: usize) {
         // SAFETY: every slot is larger than a header and aligned to 8.
-        unsafe { (&raw mut (*self.base.cast::<Header>()).reserved).write_volatile(at as u32) };
+        unsafe { (&raw mut (*self.base.cast::<Header>()).redacted).write_volatile(at as u32) };
     }
 
     /// Sends an address through the slot's memory, where the header will stand: it comes back as a plain number.
@@ -166,7 +166,7 @@ impl Slot {
             sequence,
             // SAFETY: the helper has no precondition.
             cpu: unsafe { bpf_get_smp_processor_id() },
-            reserved: 0,
+            redacted: 0,
             subject: *subject,
         };
         // SAFETY: every slot is larger than a header and aligned to 8.

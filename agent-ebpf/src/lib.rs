@@ -2,7 +2,8 @@
 //!
 //! Built for BPF this crate is every program of tellwire. Built for the host it is the layout
 //! of the records, the counters and the field table, and nothing else. A family's wire structs
-//! and its programs stand in one file: `process` (fork, exit), `exec`, `exec_failed`, `network`, `privilege`, `cgroup`.
+//! and its programs stand in one file: `process` (fork, exit), `exec`, `exec_failed`, `network` (connect),
+//! `close`, `privilege`, `cgroup`.
 #![no_std]
 #![cfg_attr(
     not(target_arch = "bpf"),
@@ -39,12 +40,15 @@ pub mod settings;
 pub mod wire;
 
 pub mod cgroup;
+pub mod close;
 pub mod exec;
 pub mod exec_failed;
 pub mod network;
 pub mod privilege;
 pub mod process;
 
+#[cfg(target_arch = "bpf")]
+mod address;
 #[cfg(target_arch = "bpf")]
 mod emit;
 #[cfg(target_arch = "bpf")]

@@ -105,8 +105,10 @@ mod programs {
 
     use core::mem::MaybeUninit;
 
-    use super::{Attempt, Connect, Outcome, Pending, Scope, Tuple};
+    use super::{Attempt, Connect, Outcome, Pending, Tuple};
     use crate::{
+        address::{is_mapped, mapped, scope_of, tuple},
+        close,
         counters::{CONNECTS, count},
         emit,
         kernel::{self, Pointer as _, Ptr, argument, offset},
@@ -115,12 +117,12 @@ mod programs {
         wire::{Header, Kind, Subject},
     };
 
-    const AF_INET: u16 = 2;
-    const AF_INET6: u16 = 10;
     const IPPROTO_TCP: u32 = 6;
     // include/net/tcp_states.h (v6.18).
     const TCP_SYN_SENT: u32 = 2;
     const TCP_ESTABLISHED: u32 = 1;
+    const TCP_CLOSE: u32 = 7;
+    const TCP_LISTEN: u32 = 10;
     // include/uapi/asm-generic/errno.h: the same on x86-64 and arm64.
     const EPERM: u32 = 1;
     const EACCES: u32 = 13;
@@ -320,9 +322,12 @@ mod programs {
     fn ended(ctx: &RawTracePointContext) -> i32 {
         // SAFETY: the tracepoint has three arguments.
         let (old, new) = unsafe { (argument(ctx.as_ptr(), 1) as u32, argument(ctx.as_ptr(), 2) as u32) };
+        // SAFETY: as above.
+        let socket = Ptr(unsafe { argument(ctx.as_ptr(), 0) });
         if old == TCP_SYN_SENT && new != TCP_SYN_SENT {
-            // SAFETY: as above.
-            let _nothing_to_tell = outcome_of(Ptr(unsafe { argument(ctx.as_ptr(), 0) }), new);
+            let _nothing_to_tell = outcome_of(socket, new);
+        } else if new == TCP_CLOSE && old != TCP_LISTEN {
+            let _nothing_to_tell = close::closed(socket);
         }
         0
     }
@@ -356,6 +361,9 @@ mod programs {
         };
         let connect = Connect { tuple, outcome: outcome as u32, error, duration: now - pending.time };
         tell(&pending.subject, &connect, now);
+        if new == TCP_ESTABLISHED {
+            close::opened(socket, &pending.subject, now);
+        }
         Some(())
     }
 
@@ -387,63 +395,5 @@ mod programs {
         // SAFETY: the slot has the body's size behind the header, and is aligned to 8.
         unsafe { slot.body::<Connect>().write(*connect) };
         slot.submit(Kind::Connect, subject, time, LEN, 0);
-    }
-
-    /// Both ends, from the kernel's socket.
-    #[inline(always)]
-    fn tuple(socket: Ptr) -> Option<Tuple> {
-        // One read for what stands together; the agent has checked that it does.
-        let [daddr, rcv_saddr, _hash, ports, family] = socket.read_4(offset!(sock_daddr))?;
-        let (remote, local) = match family as u16 {
-            AF_INET => (mapped(daddr), mapped(rcv_saddr)),
-            AF_INET6 => {
-                let [remote, local]: [[u8; 16]; 2] = socket.field(offset!(sock_v6_daddr))?.get()?;
-                (remote, local)
-            }
-            _ => return None,
-        };
-        Some(Tuple {
-            remote,
-            local,
-            remote_port: u16::from_be(ports as u16),
-            local_port: (ports >> 16) as u16,
-            reserved: 0,
-        })
-    }
-
-    /// An IPv4 address in network order, as a v4-mapped IPv6 address.
-    #[inline(always)]
-    fn mapped(address: u32) -> [u8; 16] {
-        // SAFETY: 16 bytes are 16 bytes.
-        unsafe { core::mem::transmute::<[u32; 4], [u8; 16]>([0, 0, 0xffff_u32.to_be(), address]) }
-    }
-
-    #[inline(always)]
-    fn is_mapped(address: &[u8; 16]) -> bool {
-        // SAFETY: 16 bytes are 16 bytes; unaligned is allowed.
-        let words = unsafe { core::ptr::read_unaligned(address.as_ptr().cast::<[u32; 4]>()) };
-        words[0] == 0 && words[1] == 0 && words[2] == 0xffff_u32.to_be()
-    }
-
-    /// The prefixes of [`Scope`].
-    #[inline(always)]
-    fn scope_of(address: &[u8; 16]) -> Scope {
-        let a = address;
-        if is_mapped(a) {
-            return match (a[12], a[13]) {
-                (127, _) => Scope::Loopback,
-                (10, _) | (172, 16..=31) | (192, 168) | (169, 254) | (100, 64..=127) => Scope::Private,
-                _ => Scope::Public,
-            };
-        }
-        // SAFETY: 16 bytes are 16 bytes; unaligned is allowed.
-        let words = unsafe { core::ptr::read_unaligned(a.as_ptr().cast::<[u32; 4]>()) };
-        if words[0] == 0 && words[1] == 0 && words[2] == 0 && words[3] == 1_u32.to_be() {
-            Scope::Loopback
-        } else if a[0] & 0xfe == 0xfc || (a[0] == 0xfe && a[1] & 0xc0 == 0x80) {
-            Scope::Private
-        } else {
-            Scope::Public
-        }
     }
 }

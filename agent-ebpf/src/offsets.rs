@@ -169,6 +169,10 @@ offsets! {
     required sock_protocol [2] = "sock.sk_protocol";
     required sock_err [4] = "sock.sk_err";
     required sock_err_soft [4] = "sock.sk_err_soft";
+    required sock_flags [8] = "sock.__sk_common.skc_flags";
+    required tcp_bytes_sent [8] = "tcp_sock.bytes_sent";
+    required tcp_bytes_retrans [8] = "tcp_sock.bytes_retrans";
+    required tcp_bytes_received [8] = "tcp_sock.bytes_received";
 }
 
 #[cfg(all(test, not(target_arch = "bpf")))]

@@ -70,17 +70,18 @@ names! {
         CgroupMkdir = 6 => "cgroup_mkdir",
         /// A cgroup was removed. Makes no line.
         CgroupRmdir = 7 => "cgroup_rmdir",
+        Close = 8 => "close",
     }
 }
 
 impl Kind {
-    pub const COUNT: usize = 8;
+    pub const COUNT: usize = 9;
 
     /// The ring that carries this kind.
     pub const fn ring(self) -> Ring {
         match self {
             Self::Fork | Self::Exec | Self::ExecFailed | Self::Exit => Ring::Process,
-            Self::Connect => Ring::Network,
+            Self::Connect | Self::Close => Ring::Network,
             Self::Credentials | Self::CgroupMkdir | Self::CgroupRmdir => Ring::Urgent,
         }
     }
@@ -115,7 +116,8 @@ wire! {
         /// Counts the records submitted on this CPU into this kind's ring, from 0.
         pub sequence: u64,
         pub cpu: u32,
-        pub reserved: u32,
+        /// Which rules took secrets out of the record: bits of the agent's, 0 from the kernel side.
+        pub redacted: u32,
         /// Whom the record is about.
         pub subject: Subject,
     }

@@ -12,7 +12,6 @@ use std::{
 };
 
 use anyhow::Context as _;
-use serde_json::value::to_raw_value;
 use tellwire_ebpf::wire::Ring;
 use tokio::{
     net::TcpListener,
@@ -23,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::{
     last::Last,
-    options::{options, wanted},
+    options::options,
     reload::Reloader,
     running::{Running, Signals},
     tasks::{harvest, kernel_log, observer},
@@ -31,7 +30,7 @@ use self::{
 use crate::{
     books::Books,
     cli::RunArgs,
-    config::{Config, Listen},
+    config::{self, Config, Label, Listen},
     enrich::{containers::Containers, processes::Processes, users::Users},
     events::action,
     failure::Failure,
@@ -41,12 +40,14 @@ use crate::{
     lines::{
         clock::{boot_now, wall_now},
         fields::{Boot, Host},
+        origin::{Agent, Origin, Place},
     },
     logging,
     metrics::{Histograms, Metrics, Parts},
     outputs::{Fanout, Opened, Registry},
     own::{self, Own},
-    pipeline::{Order, Outbox, Pipeline, Recorder, State},
+    pipeline::{Folds, Order, Outbox, Pipeline, Recorder, Selection, State},
+    redact::Redactor,
     scope::Scope,
 };
 
@@ -65,6 +66,10 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
         .context("starting the runtime")
         .map_err(Failure::bug)?;
     // Whatever can be wrong with the configuration shows before anything is attached.
+    let redactor = Redactor::new(&config.redaction).map_err(Failure::usage)?;
+    if !config.redaction.enabled {
+        tracing::warn!("redaction is off: passwords on command lines are in every line and recording");
+    }
     let host = HostRoot::new(&config.agent.host_root);
     let opened = Fanout::open(&config.output, &host).map_err(Failure::usage)?;
     let listener = match config.http.listen {
@@ -81,7 +86,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
     };
     let offsets = offsets::resolve(&btf).map_err(Failure::unavailable)?;
     drop(btf);
-    let options = options(&config, &wanted(&config));
+    let options = options(&config, &Selection::new(&config.agent));
     let kernel = Kernel::load(&options, &support, &offsets, scope.as_ref()).map_err(Failure::unavailable)?;
     if !kernel.any_attached() {
         return Err(Failure::unavailable(anyhow::anyhow!(
@@ -110,6 +115,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
         attached,
         opened,
         listener,
+        redactor,
         recorder,
     };
     let balanced = runtime.block_on(parts.run()).map_err(Failure::bug)?;
@@ -139,6 +145,7 @@ struct Assembly {
     attached: u64,
     opened: Opened,
     listener: Option<TcpListener>,
+    redactor: Redactor,
     recorder: Option<Recorder>,
 }
 
@@ -157,6 +164,7 @@ impl Assembly {
             attached,
             opened,
             listener,
+            redactor,
             recorder,
         } = self;
         // Heard from here on: a signal that comes before there is anything to stop is not lost either.
@@ -181,20 +189,16 @@ impl Assembly {
         serve(listener, parts, &readiness, &cancel);
 
         let boot_id = host.boot_id().context("reading /proc/sys/kernel/random/boot_id")?;
-        let (containers, processes) = tables(&config, &host, &support, &mut kernel, &boot_id);
-        let users = Users::new(&host.join("/etc"));
-        let identity =
-            Host { name: host.hostname(), id: host.machine_id(), boot: Boot { id: boot_id.clone() } };
+        let agent = Agent::new(host.random_id());
+        let state = state(&config, &host, &support, &mut kernel, &redactor, (&boot_id, &agent), histograms)?;
 
-        let agent = own::agent_fields(&host);
         let last = Last::open(&config.agent.state_dir, &agent.ephemeral_id, &boot_id, &readiness);
         let (orders, told) = mpsc::channel(ORDERS);
         let started = last.started(&args, &config, &kernel, &support, attached);
         // There is room: it is the first.
         let _sent = orders.try_send(Order::Tell(started));
         let own = own::Parts {
-            subject: own::subject(own::pid_on_host(&host), &host, &processes),
-            agent: to_raw_value(&agent)?,
+            subject: own::subject(own::pid_on_host(&host), &host, &state.processes),
             kernel: Arc::clone(&kernel_books),
             outputs: outputs.clone(),
             readiness: Arc::clone(&readiness),
@@ -209,8 +213,9 @@ impl Assembly {
             rings,
             wake,
             pending,
-            state: State::new(processes, containers, users, &identity, host.all_capabilities(), histograms)?,
-            outbox: Outbox::new(fanout, wanted(&config)),
+            redactor,
+            state,
+            outbox: Outbox::new(fanout, Selection::new(&config.agent)),
             books: Arc::clone(&books),
             readiness: Arc::clone(&readiness),
             removed,
@@ -248,6 +253,16 @@ impl Assembly {
             books,
         };
         running.until_the_end(signals).await
+    }
+}
+
+/// What the configuration says of the host.
+fn place(agent: &config::Agent) -> Place {
+    let told = |text: &String| (!text.is_empty()).then(|| text.clone());
+    Place {
+        cluster: told(&agent.cluster),
+        cloud_instance: told(&agent.cloud_instance_id),
+        labels: agent.labels.iter().map(|Label { key, value }| (key.clone(), value.clone())).collect(),
     }
 }
 
@@ -301,21 +316,31 @@ fn readiness(kernel: &Kernel) -> Arc<Readiness> {
     Arc::new(readiness)
 }
 
-/// The tables, with what ran before the agent.
-fn tables(
+/// The tables, with what ran before the agent, and what all lines say alike. `run` is of this boot, by this agent.
+fn state(
     config: &Config,
     host: &HostRoot,
     support: &support::Support,
     kernel: &mut Kernel,
-    boot_id: &str,
-) -> (Containers, Processes) {
+    redactor: &Redactor,
+    run: (&str, &Agent),
+    histograms: Histograms,
+) -> anyhow::Result<State> {
+    let (boot_id, agent) = run;
     let mut containers = Containers::default();
     containers.scan(&support.hierarchies);
     let keep_exited = u64::try_from(config.processes.keep_exited.get().as_nanos()).unwrap_or(u64::MAX);
     let max = config.processes.max.get() as usize;
     let mut processes = Processes::new(boot_id.to_owned(), max, keep_exited);
-    processes.seed(host, &std::mem::take(&mut kernel.seeds), &containers);
-    (containers, processes)
+    processes.seed(host, &std::mem::take(&mut kernel.seeds), &containers, redactor);
+    let users = Users::new(&host.join("/etc"));
+    let identity =
+        Host { name: host.hostname(), id: host.machine_id(), boot: Boot { id: boot_id.to_owned() } };
+    let origin = Origin::new(&identity, agent, place(&config.agent))?;
+    let mut state = State::new(processes, containers, users, origin, host.all_capabilities(), histograms);
+    state.command_line = config.agent.command_line;
+    state.folds = Folds::new(config.agent.fold_window.get());
+    Ok(state)
 }
 
 fn say_watching(kernel: &Kernel, support: &support::Support) {

@@ -11,7 +11,7 @@ use tellwire_ebpf::{
     wire::{Header, Kind, Ring},
 };
 
-use crate::events::action::Action;
+use crate::{events::action::Action, pipeline::LeftOut, redact::Rule};
 
 /// Counters of the pipeline.
 #[derive(Debug, Default)]
@@ -26,14 +26,18 @@ pub(crate) struct Books {
     pub(crate) derived: [AtomicU64; Action::COUNT],
     /// Lines made, by action.
     pub(crate) lines: [AtomicU64; Action::COUNT],
-    /// Events that make no line by configuration, by action.
-    pub(crate) left_out: [AtomicU64; Action::COUNT],
+    /// Events that make no line of their own, by reason and action.
+    pub(crate) left_out: [[AtomicU64; Action::COUNT]; LeftOut::ALL.len()],
+    /// Of the lines, those that stand for several events.
+    pub(crate) summaries: AtomicU64,
     /// Lines that could not be encoded, by action.
     pub(crate) encode_errors: [AtomicU64; Action::COUNT],
     /// Connects whose outcome never came.
     pub(crate) swept_connects: AtomicU64,
     /// Of these, those of a process that is not known: they make no line.
     pub(crate) swept_lost: AtomicU64,
+    /// Records that a rule took a secret out of, by rule.
+    pub(crate) redactions: [AtomicU64; Rule::COUNT],
     pub(crate) args_truncated: AtomicU64,
     pub(crate) path_truncated: AtomicU64,
     pub(crate) sequence_gaps: AtomicU64,
@@ -59,6 +63,13 @@ impl Books {
     /// The kinds' received counters, by number.
     pub(crate) fn received(&self) -> [u64; Kind::COUNT] {
         self.received.each_ref().map(|counter| counter.load(Relaxed))
+    }
+
+    /// Counts an event that makes no line of its own.
+    pub(crate) fn leave_out(&self, action: Action, why: LeftOut) {
+        if let Some(counters) = self.left_out.get(why as usize) {
+            Self::add(counters, action as usize);
+        }
     }
 
     pub(crate) fn add(counters: &[AtomicU64], index: usize) {

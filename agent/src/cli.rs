@@ -17,7 +17,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-use crate::config::{Format, KernelLog, Listen, LogLevel, OutputSpec, Profile, Style, duration};
+use crate::config::{Format, KernelLog, Label, Listen, LogLevel, OutputSpec, Profile, Style, duration};
 
 /// What happens on this host, from the kernel: exact metrics and one JSON line per event.
 #[derive(Debug, Parser)]
@@ -120,6 +120,18 @@ pub(crate) struct RunArgs {
     /// Where the host's root directory is seen: / or, in a container, where it is mounted [default: /]
     #[arg(long, value_name = "DIR", env = "TELLWIRE_HOST_ROOT")]
     pub(crate) host_root: Option<PathBuf>,
+
+    /// The cluster's name, for every line
+    #[arg(long, value_name = "NAME", env = "TELLWIRE_CLUSTER")]
+    pub(crate) cluster: Option<String>,
+
+    /// The id that the cloud gave the machine, for every line
+    #[arg(long, value_name = "ID", env = "TELLWIRE_CLOUD_INSTANCE_ID")]
+    pub(crate) cloud_instance_id: Option<String>,
+
+    /// A label for every line, such as team=payments. May be repeated
+    #[arg(long = "label", value_name = "KEY=VALUE", env = "TELLWIRE_LABELS", value_delimiter = ',')]
+    pub(crate) labels: Vec<Label>,
 
     /// Stop after this time, such as 30s or 5m
     #[arg(long, value_name = "TIME", env = "TELLWIRE_DURATION", value_parser = parse_duration)]

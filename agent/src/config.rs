@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use crate::cli::{Given, RunArgs};
 
 pub(crate) use changes::Changed;
-pub(crate) use choices::{Format, KernelLog, Listen, LogLevel, Profile, Style, SyslogFormat};
+pub(crate) use choices::{Format, KernelLog, Label, Listen, LogLevel, Profile, Style, SyslogFormat};
 pub(crate) use error::ConfigError;
 pub(crate) use outputs::{Facility, Group, Output, OutputFile, OutputSpec, Peer};
 pub(crate) use render::{default_toml, json_schema};
@@ -40,6 +40,7 @@ pub(crate) struct Config {
     pub(crate) agent: Agent,
     pub(crate) kernel: Kernel,
     pub(crate) processes: Processes,
+    pub(crate) redaction: Redaction,
     pub(crate) output: Output,
     pub(crate) http: Http,
 }
@@ -48,7 +49,8 @@ pub(crate) struct Config {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub(crate) struct Agent {
-    /// How much makes a line. Both names are accepted; for now every event makes one in both.
+    /// How much makes a line, and how much a line says. "default" leaves out what execs and connects tell anyway,
+    /// and tells successful connects that repeat in one line a minute; "full" has every event and every field.
     pub(crate) profile: Profile,
     /// Only these event types make lines; an empty list means all of the profile. `tellwire events`
     /// lists them. Metrics count all types.
@@ -57,6 +59,17 @@ pub(crate) struct Agent {
     /// the cgroup mount, or absolute. The kernel decides: everything else costs next to nothing
     /// and is not counted as seen.
     pub(crate) cgroups: Vec<PathBuf>,
+    /// How long connects that repeat are told together, in the profile "default".
+    pub(crate) fold_window: Time<1_000, 3_600_000>,
+    /// Whether lines have the arguments of a process in one piece as well, as `process.command_line`, and those of
+    /// its parent: detection rules ask for it, `process.args` says it exactly.
+    pub(crate) command_line: bool,
+    /// The cluster's name, for every line; empty for none.
+    pub(crate) cluster: String,
+    /// The id that the cloud gave the machine, for every line; empty for none. It is not asked for by the network.
+    pub(crate) cloud_instance_id: String,
+    /// Labels for every line.
+    pub(crate) labels: Vec<Label>,
     /// Where the host's root directory is seen: in a container, where it is mounted, say "/host".
     pub(crate) host_root: PathBuf,
     /// Where the agent notes that it runs, in the file state.json, so that the next start can say how long
@@ -79,6 +92,9 @@ pub(crate) struct Kernel {
     /// Connects that can wait for their outcome at the same time. Those beyond are told at once, with
     /// the outcome "unknown".
     pub(crate) pending_connects: Count<256, { 1 << 20 }>,
+    /// Connections that this host has opened and that can be open at the same time for their end to be told, with what
+    /// they carried. The end of those beyond is counted as lost.
+    pub(crate) open_connections: Count<256, { 1 << 20 }>,
     /// Counters of all cgroups together: each cgroup takes one for each kind of event that it had.
     /// What finds no room is counted without its cgroup, so that sums stay exact.
     pub(crate) cgroup_counters: Count<1024, { 1 << 22 }>,
@@ -113,6 +129,25 @@ pub(crate) struct Processes {
     pub(crate) keep_exited: Time<0, 600_000>,
 }
 
+/// Passwords, tokens and keys are taken out of all text before anything else is done with it: they are in no
+/// line, on no terminal and in no recording. docs/redaction.md says what is found and what is not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub(crate) struct Redaction {
+    /// Without it, whoever can read a line or a recording can read the passwords that users and programs on this
+    /// host put on command lines.
+    pub(crate) enabled: bool,
+    /// More flags whose values are secrets, such as "--pin" or "-P". A name of more than one letter holds for
+    /// variables and fields too, whatever its case and the signs between its words.
+    pub(crate) flags: Vec<String>,
+    /// More secrets, as regular expressions (syntax of the regex crate, ASCII): the whole match is redacted, or
+    /// its group named "secret", as in "ticket=(?P<secret>[0-9]+)". Each is tried on every argument.
+    pub(crate) patterns: Vec<String>,
+    /// Names of flags, variables and fields whose values are no secrets, whatever they sound like: for false
+    /// alarms. What has the form of a known token is redacted all the same.
+    pub(crate) allow: Vec<String>,
+}
+
 /// Metrics and health.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
@@ -128,6 +163,11 @@ impl Default for Agent {
             profile: Profile::Default,
             types: Vec::new(),
             cgroups: Vec::new(),
+            fold_window: const { Time::from_millis(60_000) },
+            command_line: false,
+            cluster: String::new(),
+            cloud_instance_id: String::new(),
+            labels: Vec::new(),
             host_root: "/".into(),
             state_dir: "/var/lib/tellwire".into(),
             log_level: LogLevel::Info,
@@ -141,6 +181,7 @@ impl Default for Kernel {
             ring_bytes: const { PowerOfTwo::new(2 << 20) },
             args_bytes: const { Size::new(8192) },
             pending_connects: const { Count::new(16384) },
+            open_connections: const { Count::new(16384) },
             cgroup_counters: const { Count::new(16384) },
             throttle_process: const { Count::new(20_000) },
             throttle_network: const { Count::new(100_000) },
@@ -155,6 +196,12 @@ impl Default for Kernel {
 impl Default for Processes {
     fn default() -> Self {
         Self { max: const { Count::new(65536) }, keep_exited: const { Time::from_millis(5_000) } }
+    }
+}
+
+impl Default for Redaction {
+    fn default() -> Self {
+        Self { enabled: true, flags: Vec::new(), patterns: Vec::new(), allow: Vec::new() }
     }
 }
 
@@ -231,11 +278,15 @@ fn from_file(path: &Path, known_types: &[&str]) -> Result<(Config, Sources), Con
 
 /// Flags and environment over what is there.
 fn layer(config: &mut Config, sources: &mut Sources, args: &RunArgs) {
-    let Config { agent, kernel, processes: _, output, http } = config;
+    let Config { agent, kernel, processes: _, redaction: _, output, http } = config;
     let mut over = Over { sources, args };
     over.set(&mut agent.profile, args.profile, "agent.profile", "profile");
     over.set(&mut agent.types, unless_empty(&args.types), "agent.types", "types");
     over.set(&mut agent.cgroups, unless_empty(&args.cgroups), "agent.cgroups", "cgroups");
+    over.set(&mut agent.cluster, args.cluster.clone(), "agent.cluster", "cluster");
+    let instance = args.cloud_instance_id.clone();
+    over.set(&mut agent.cloud_instance_id, instance, "agent.cloud-instance-id", "cloud_instance_id");
+    over.set(&mut agent.labels, unless_empty(&args.labels), "agent.labels", "labels");
     over.set(&mut agent.host_root, args.host_root.clone(), "agent.host-root", "host_root");
     over.set(&mut agent.log_level, args.log_level, "agent.log-level", "log_level");
     over.set(&mut kernel.log, args.kernel_log, "kernel.log", "kernel_log");
@@ -355,6 +406,23 @@ mod tests {
                 "[agent]\ncgroups = ['/a', '']",
                 &[],
                 "t.toml:2: a cgroup without a path: write its path, \"/\" for all of them",
+            ),
+            (
+                "[redaction]\npatterns = [\n  'a',\n  'b[',\n]",
+                &[],
+                "t.toml:4: b[ is no pattern: unclosed character class: write a regular expression, such as \
+                 \"ticket=(?P<secret>[0-9]+)\"",
+            ),
+            (
+                "[redaction]\npatterns = ['x*']",
+                &[],
+                "t.toml:2: x* matches everywhere: write a regular expression, such as \
+                 \"ticket=(?P<secret>[0-9]+)\"",
+            ),
+            (
+                "[redaction]\nflags = ['--pin=']",
+                &[],
+                "t.toml:2: --pin= is no name: write it without a value, such as \"--pin\"",
             ),
             ("[output]\nto = []", &[], "t.toml:2: no output: write \"none\" for metrics without lines"),
             (

@@ -55,6 +55,12 @@ impl HostRoot {
         self.line("/etc/machine-id").filter(|id| !id.is_empty())
     }
 
+    /// A random number of 128 bits, as a UUID.
+    pub(crate) fn random_id(&self) -> String {
+        let id = fs::read_to_string(self.join("/proc/sys/kernel/random/uuid")).unwrap_or_default();
+        id.trim().to_owned()
+    }
+
     /// Differs after every boot.
     pub(crate) fn boot_id(&self) -> Option<String> {
         // Inside a container /proc/sys is the host's as well.

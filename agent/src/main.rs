@@ -17,6 +17,7 @@ mod metrics;
 mod outputs;
 mod own;
 mod pipeline;
+mod redact;
 mod scope;
 
 use std::{

@@ -1,13 +1,15 @@
 //! The pipeline: takes records from the rings and gives lines to the outputs.
 //!
 //! One task owns all state as plain `&mut`: there is no lock on the way, and it waits for nothing but
-//! its timer. What a record means for the tables is in [`State::record`], in the order of the line:
-//! decode, enrich, choose, encode.
+//! its timer. A record is redacted before anything else sees it. What it then means for the tables is in
+//! [`State::record`], in the order of the line: decode, enrich, choose, encode.
 
+pub(crate) mod folds;
 mod outbox;
 mod recording;
 #[cfg(test)]
 mod replay;
+mod selection;
 mod state;
 
 use std::{
@@ -23,16 +25,22 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use self::{outbox::Outbox, recording::Recorder, state::State};
+pub(crate) use self::{
+    folds::Folds,
+    outbox::Outbox,
+    recording::Recorder,
+    selection::{LeftOut, Selection},
+    state::State,
+};
 use crate::{
     books::Books,
     config::{self, Config},
-    events::action::Action,
     http::Readiness,
     kernel::{Kernel, Wake, pending::PendingConnects, ring::Rings},
     lines::{clock::boot_now, own::Notice},
     outputs::Swap,
     own::{Desk, Own},
+    redact::Redactor,
 };
 
 /// How often what is old is looked for.
@@ -58,7 +66,7 @@ pub(crate) enum Order {
 #[derive(Debug)]
 pub(crate) struct Change {
     pub(crate) config: Config,
-    pub(crate) wanted: [bool; Action::COUNT],
+    pub(crate) redactor: Redactor,
     pub(crate) outputs: Option<Swap>,
     /// What is told of it, by the new rules.
     pub(crate) notice: Notice,
@@ -69,6 +77,7 @@ pub(crate) struct Pipeline {
     pub(crate) rings: Rings,
     pub(crate) wake: Wake,
     pub(crate) pending: PendingConnects,
+    pub(crate) redactor: Redactor,
     pub(crate) state: State,
     pub(crate) outbox: Outbox,
     pub(crate) books: Arc<Books>,
@@ -132,9 +141,12 @@ impl Pipeline {
     }
 
     fn cycle(&mut self) -> usize {
-        let Self { rings, state, outbox, books, removed, recorder, .. } = self;
+        let Self { rings, redactor, state, outbox, books, removed, recorder, .. } = self;
         state.users.set_time(std::time::Instant::now());
         let taken = rings.cycle(|ring, bytes| {
+            // First of all: nothing behind this line has seen a secret.
+            let redacted = redactor.record(bytes, books);
+            let bytes = redacted.as_deref().unwrap_or(bytes);
             if let Some(Err(error)) = recorder.as_mut().map(|recorder| recorder.put(ring, bytes)) {
                 tracing::error!(%error, "record not written to the recording, which ends here");
                 *recorder = None;
@@ -161,8 +173,11 @@ impl Pipeline {
 
     /// Takes over another configuration.
     fn change(&mut self, change: Change) -> Notice {
-        let Change { config, wanted, outputs, notice } = change;
-        self.outbox.change(wanted, outputs);
+        let Change { config, redactor, outputs, notice } = change;
+        self.outbox.change(Selection::new(&config.agent), outputs);
+        self.redactor = redactor;
+        self.state.command_line = config.agent.command_line;
+        self.state.folds.set_window(config.agent.fold_window.get());
         self.poll_interval = config.kernel.poll_interval.get();
         let config::Processes { max, keep_exited } = &config.processes;
         let kept = u64::try_from(keep_exited.get().as_nanos()).unwrap_or(u64::MAX);
@@ -201,12 +216,13 @@ impl Pipeline {
         self.outbox.flush();
     }
 
-    /// Tells connects whose outcome never came: those that are too old at `now`, or all.
+    /// Tells connects whose outcome never came, and those that are told together: what is due at `now`, or all.
     fn sweep(&mut self, now: Option<u64>) {
-        let Self { pending, state, outbox, books, .. } = self;
-        if let Err(error) = pending.sweep(now, |swept| state.swept(&swept, outbox, books)) {
+        let Self { pending, redactor, state, outbox, books, .. } = self;
+        if let Err(error) = pending.sweep(now, |swept| state.swept(&swept, redactor, outbox, books)) {
             tracing::warn!(%error, "pending connects not swept");
         }
+        state.tell_folded(now, outbox, books);
         outbox.flush();
     }
 

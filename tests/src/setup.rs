@@ -28,6 +28,7 @@ pub struct Setup {
     config: String,
     config_file: Option<PathBuf>,
     keeps_output: bool,
+    default_profile: bool,
     arguments: Vec<OsString>,
     output: Option<String>,
     stdout: Option<Stdio>,
@@ -53,6 +54,13 @@ impl Setup {
     #[must_use]
     pub fn output_of_config(mut self) -> Self {
         self.keeps_output = true;
+        self
+    }
+
+    /// The profile of a user who chooses none; the other tests look at everything.
+    #[must_use]
+    pub fn default_profile(mut self) -> Self {
+        self.default_profile = true;
         self
     }
 
@@ -101,6 +109,9 @@ impl Setup {
         }
         if !self.keeps_output {
             command.args(["--output", &output]);
+        }
+        if !self.default_profile {
+            command.args(["--profile", "full"]);
         }
         command.args(["--listen", &format!("127.0.0.1:{port}")]).args(&self.arguments);
         command

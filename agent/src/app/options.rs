@@ -1,29 +1,22 @@
-//! What the configuration means for the parts: which actions make lines, and what the kernel side is told.
+//! What the configuration means for the kernel side.
 
 use tellwire_ebpf::wire::{Kind, Ring};
 
-use crate::{config::Config, events::action::Action, kernel::options::Options};
+use crate::{config::Config, events::action::Action, kernel::options::Options, pipeline::Selection};
 
 const _: () = assert!(Action::COUNT <= crate::outputs::ACTIONS, "raise ACTIONS");
 
-/// By action: whether it makes a line.
-pub(super) fn wanted(config: &Config) -> [bool; Action::COUNT] {
-    let mut wanted = [true; Action::COUNT];
-    if !config.agent.types.is_empty() {
-        for (wanted, action) in wanted.iter_mut().zip(Action::ALL) {
-            *wanted = config.agent.types.iter().any(|name| name == action.name());
-        }
-    }
-    wanted
-}
-
 /// The kernel side of the configuration.
-pub(super) fn options(config: &Config, wanted: &[bool; Action::COUNT]) -> Options {
-    let is_wanted = |action: Action| wanted.get(action as usize).copied().unwrap_or(true);
+pub(super) fn options(config: &Config, selection: &Selection) -> Options {
+    let is_told = |action: Action| selection.left_out(action).is_none();
     let mut kinds = u32::MAX;
     // The tables live on the other kinds, whether they make lines or not. Credential calls explain changed ids.
-    for (kind, action) in [(Kind::ExecFailed, Action::ExecFailed), (Kind::Connect, Action::Connect)] {
-        if !is_wanted(action) {
+    for (kind, is_needed) in [
+        (Kind::ExecFailed, is_told(Action::ExecFailed)),
+        (Kind::Connect, is_told(Action::Connect)),
+        (Kind::Close, selection.needs_close()),
+    ] {
+        if !is_needed {
             kinds &= !(1 << kind as u32);
         }
     }
@@ -37,6 +30,7 @@ pub(super) fn options(config: &Config, wanted: &[bool; Action::COUNT]) -> Option
         ring_bytes: kernel.ring_bytes.get(),
         args_bytes: kernel.args_bytes.get(),
         pending_connects: kernel.pending_connects.get(),
+        open_connections: kernel.open_connections.get(),
         cgroup_counters: kernel.cgroup_counters.get(),
         throttle: std::array::from_fn(|_| throttle.next().unwrap_or(0)),
         kinds,

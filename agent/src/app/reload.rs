@@ -9,7 +9,7 @@ use anyhow::{anyhow, ensure};
 use tokio::{signal::unix::Signal, sync::mpsc, task::spawn_blocking};
 use tokio_util::sync::CancellationToken;
 
-use super::options::{options, wanted};
+use super::options::options;
 use crate::{
     books::Books,
     cli::RunArgs,
@@ -24,7 +24,8 @@ use crate::{
     },
     logging,
     outputs::{Observer, Opened, Registry, Swap},
-    pipeline::{Change, Order},
+    pipeline::{Change, Order, Selection},
+    redact::Redactor,
     scope::Scope,
 };
 
@@ -51,6 +52,7 @@ pub(super) struct Reloader {
 struct Plan {
     config: Config,
     changes: Vec<Changed>,
+    redactor: Redactor,
     /// The cgroups to look at, where they are others.
     scope: Option<Scope>,
     /// Outputs that are open and get nothing yet, where they are others.
@@ -116,9 +118,8 @@ impl Reloader {
                 tracing::info!(source, changed = keys.join(", "), "configuration taken over");
                 let notice = Notice::Config(Box::new(facts));
                 match change {
-                    Some((config, outputs)) => {
-                        let wanted = wanted(&config);
-                        Order::Change(Box::new(Change { config, wanted, outputs, notice }))
+                    Some((config, redactor, outputs)) => {
+                        Order::Change(Box::new(Change { config, redactor, outputs, notice }))
                     }
                     // Nothing to tell, unless what was told last is wrong now.
                     None if was_refused => Order::Tell(notice),
@@ -141,6 +142,7 @@ impl Reloader {
     /// Reads the configuration and looks at all that can be wrong with it; changes nothing.
     async fn plan(&self, facts: &mut ConfigFacts) -> anyhow::Result<Plan> {
         let config = Config::load(&self.args, action::NAMES)?;
+        let redactor = Redactor::new(&config.redaction)?;
         let changes = self.config.changes(&config);
         let fact = |Changed { key, old, new }: &Changed| ChangeFacts {
             key: key.clone(),
@@ -178,17 +180,22 @@ impl Reloader {
             let opened = spawn_blocking(move || Opened::new(&added, &output, &host, registry)).await??;
             Some((without(&old.output.to, &new.output.to), opened))
         };
-        Ok(Plan { config, changes, scope, outputs })
+        Ok(Plan { config, changes, redactor, scope, outputs })
     }
 
     /// Changes the kernel side and starts the outputs; what is left is the pipeline's.
-    fn take_over(&mut self, plan: Plan) -> anyhow::Result<(Config, Option<Swap>)> {
-        let Plan { config, changes: _, scope, outputs } = plan;
+    fn take_over(&mut self, plan: Plan) -> anyhow::Result<(Config, Redactor, Option<Swap>)> {
+        let Plan { config, changes: _, redactor, scope, outputs } = plan;
         match self.change(&config, scope.as_ref(), outputs) {
             Ok(swap) => {
                 self.level.set(config.agent.log_level);
+                if self.config.redaction.enabled && !config.redaction.enabled {
+                    tracing::warn!(
+                        "redaction is off: passwords on command lines are in every line and recording"
+                    );
+                }
                 self.config = config.clone();
-                Ok((config, swap))
+                Ok((config, redactor, swap))
             }
             Err(error) => Err(match self.take_back(scope.is_some()) {
                 Ok(()) => error,
@@ -206,7 +213,7 @@ impl Reloader {
         if let Some(scope) = scope {
             self.controls.set_scope(scope).map_err(|error| anyhow!("agent.cgroups: {error}"))?;
         }
-        self.controls.set(&options(config, &wanted(config)).settings())?;
+        self.controls.set(&options(config, &Selection::new(&config.agent)).settings())?;
         let Some((removed, opened)) = outputs else { return Ok(None) };
         let added = opened.start(config.output.queue_bytes.get() as usize, &self.observer)?;
         Ok(Some(Swap { removed, added }))
@@ -216,7 +223,7 @@ impl Reloader {
         if scope {
             self.controls.set_scope(&Scope::new(&self.config.agent.cgroups, &self.hierarchies)?)?;
         }
-        self.controls.set(&options(&self.config, &wanted(&self.config)).settings())?;
+        self.controls.set(&options(&self.config, &Selection::new(&self.config.agent)).settings())?;
         Ok(())
     }
 }

@@ -6,10 +6,12 @@ use super::{Config, render::sections};
 
 /// Keys that take effect when the configuration is read again. All others are decided at the start: sizes of
 /// maps, what is attached, what is opened.
-const LIVE: [&str; 12] = [
+const LIVE: [&str; 18] = [
     "agent.profile",
     "agent.types",
     "agent.cgroups",
+    "agent.fold-window",
+    "agent.command-line",
     "agent.log-level",
     "kernel.args-bytes",
     "kernel.throttle-process",
@@ -18,6 +20,10 @@ const LIVE: [&str; 12] = [
     "kernel.poll-interval",
     "processes.max",
     "processes.keep-exited",
+    "redaction.enabled",
+    "redaction.flags",
+    "redaction.patterns",
+    "redaction.allow",
     "output.to",
 ];
 

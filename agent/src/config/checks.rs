@@ -1,10 +1,11 @@
 //! What no single value can know: lists, and names that other parts decide.
 
-use super::error::{ConfigError, nearest};
-use super::{Config, Format, Group, OutputFile, OutputSpec, Source, Sources};
+use super::error::{ConfigError, nearest, shown};
+use super::{Config, Format, Group, OutputFile, OutputSpec, Redaction, Source, Sources};
 use crate::cli::Given;
 use crate::enrich::users::group_id;
 use crate::host::HostRoot;
+use crate::redact;
 
 /// What is wrong with the value of a key.
 #[derive(Debug, PartialEq, Eq)]
@@ -33,7 +34,7 @@ impl Fault {
 }
 
 pub(super) fn check(config: &Config, known_types: &[&str]) -> Result<(), Fault> {
-    let Config { agent, kernel: _, processes: _, output, http: _ } = config;
+    let Config { agent, kernel: _, processes: _, redaction, output, http: _ } = config;
     check_types(&agent.types, known_types)?;
     if let Some(index) = agent.cgroups.iter().position(|path| path.as_os_str().is_empty()) {
         let wrong = "a cgroup without a path".into();
@@ -47,6 +48,7 @@ pub(super) fn check(config: &Config, known_types: &[&str]) -> Result<(), Fault> 
         let wrong = format!("state-dir {} is no absolute path", agent.state_dir.display());
         return Err(Fault::new("agent.state-dir", None, wrong, "write one that begins with /"));
     }
+    check_redaction(redaction)?;
     check_outputs(&output.to)?;
     check_files(&output.file, &HostRoot::new(&agent.host_root))?;
     match output.format {
@@ -67,6 +69,31 @@ fn check_types(types: &[String], known: &[&str]) -> Result<(), Fault> {
         }
         None => Ok(()),
     }
+}
+
+fn check_redaction(redaction: &Redaction) -> Result<(), Fault> {
+    let Redaction { enabled: _, flags, patterns, allow } = redaction;
+    for (key, names) in [("redaction.flags", flags), ("redaction.allow", allow)] {
+        let is_name = |name: &String| {
+            let name = name.trim_start_matches('-');
+            let is_part = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+            !name.is_empty() && name.bytes().all(is_part)
+        };
+        if let Some(index) = names.iter().position(|name| !is_name(name)) {
+            let wrong = format!("{} is no name", shown(names.get(index).map_or("", String::as_str)));
+            return Err(Fault::new(key, Some(index), wrong, "write it without a value, such as \"--pin\""));
+        }
+    }
+    for (index, text) in patterns.iter().enumerate() {
+        let wrong = match redact::pattern(text) {
+            Err(error) => format!("{} is no pattern: {}", shown(text), redact::pattern_error(&error)),
+            Ok(pattern) if pattern.is_match(b"") => format!("{} matches everywhere", shown(text)),
+            Ok(_) => continue,
+        };
+        let instead = "write a regular expression, such as \"ticket=(?P<secret>[0-9]+)\"";
+        return Err(Fault::new("redaction.patterns", Some(index), wrong, instead));
+    }
+    Ok(())
 }
 
 fn check_outputs(to: &[OutputSpec]) -> Result<(), Fault> {

@@ -170,6 +170,35 @@ choices! {
     }
 }
 
+/// A label of every line: `KEY=VALUE`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Label {
+    pub(crate) key: String,
+    pub(crate) value: String,
+}
+
+impl Word for Label {
+    fn accepts() -> String {
+        "a key of letters, digits, `_` and `-`, and its value, such as \"team=payments\"".into()
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        let (key, value) = text.split_once('=')?;
+        // ECS keeps dots for nesting.
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+        (!key.is_empty() && key.chars().all(is_plain))
+            .then(|| Self { key: key.to_owned(), value: value.to_owned() })
+    }
+}
+
+impl Display for Label {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}={}", self.key, self.value)
+    }
+}
+
+word!(Label);
+
 /// Where metrics and health are served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Listen {
@@ -211,6 +240,7 @@ macro_rules! argument {
     };
 }
 
+argument!(Label);
 argument!(Listen);
 
 pub(super) use {argument, word};
@@ -219,7 +249,17 @@ pub(super) use {argument, word};
 mod tests {
     use clap::ValueEnum as _;
 
-    use super::{KernelLog, Listen, Profile, Word as _};
+    use super::{KernelLog, Label, Listen, Profile, Word as _};
+
+    #[test]
+    fn a_label_is_a_key_and_a_value() {
+        for text in ["team=payments", "a-b_1=", "x==y"] {
+            assert_eq!(text.parse::<Label>().unwrap().to_string(), text);
+        }
+        for text in ["", "team", "=x", "a.b=x", "a b=x"] {
+            assert!(text.parse::<Label>().unwrap_err().contains("team=payments"), "{text}");
+        }
+    }
 
     #[test]
     fn listening_needs_an_address_and_a_port() {

@@ -181,7 +181,7 @@ mod tests {
             (
                 "[kernel]\nring-byte = 5",
                 "t.toml:2: unknown key ring-byte in [kernel]: write ring-bytes (valid are ring-bytes, \
-                 args-bytes, pending-connects, cgroup-counters, throttle-process, throttle-network, \
+                 args-bytes, pending-connects, open-connections, cgroup-counters, throttle-process, throttle-network, \
                  throttle-urgent, poll-interval, function-hooks, log)",
             ),
             (
@@ -191,7 +191,7 @@ mod tests {
             (
                 "\n[kernl]\nlog = \"off\"",
                 "t.toml:2: unknown section kernl: write kernel (valid are agent, kernel, processes, \
-                 output, http)",
+                 redaction, output, http)",
             ),
             ("profile = \"full\"", "t.toml:1: unknown section profile: write it as a key of [agent]"),
             ("[agent]\nprofile = 5", "t.toml:2: agent.profile = 5: write \"default\" or \"full\""),
@@ -248,7 +248,7 @@ mod tests {
             (
                 "[agent]\n\"a\\u001bb\" = 1",
                 "t.toml:2: unknown key a\\u{1b}b in [agent]: write one of profile, types, cgroups, \
-                 host-root, state-dir, log-level",
+                 fold-window, command-line, cluster, cloud-instance-id, labels, host-root, state-dir, log-level",
             ),
         ] {
             assert_eq!(error(text), line, "{text}");

@@ -1,7 +1,7 @@
 //! The process table: who runs, since when, from whom. Seeded by the task iterator, kept by fork, exec
 //! and exit, bounded, and safe against reused process ids.
 
-use std::{collections::VecDeque, path::PathBuf, sync::Arc};
+use std::{collections::VecDeque, os::unix::ffi::OsStrExt as _, sync::Arc};
 
 use rustc_hash::FxHashMap;
 use tellwire_ebpf::{
@@ -10,7 +10,7 @@ use tellwire_ebpf::{
 };
 
 use super::{cgroup_path::ContainerPath, containers::Containers, credentials::Expected, entity::EntityId};
-use crate::{events::text::text, host::HostRoot};
+use crate::{events::text::text, host::HostRoot, redact::Redactor};
 
 /// `PROC_PID_INIT_INO`, `include/linux/proc_ns.h` (v3.8 to v6.18): a process that is elsewhere is in a container,
 /// if its cgroup's name can be one's.
@@ -38,6 +38,10 @@ pub(crate) struct Process {
     pub(crate) name: Arc<str>,
     /// Absent for a process that was never seen to exec and is not in /proc.
     pub(crate) executable: Option<Arc<str>>,
+    /// Where it is asked for.
+    pub(crate) command_line: Option<Arc<str>>,
+    /// Effective capabilities at its last exec, or at that of the process that it was forked from.
+    pub(crate) capabilities: Option<u64>,
     pub(crate) vpid: Option<u32>,
     pub(crate) expected: Expected,
     pub(crate) container: Option<Arc<ContainerPath>>,
@@ -81,10 +85,18 @@ impl Processes {
     }
 
     /// Takes in what ran before the agent; /proc adds the executable, which the iterator cannot give.
-    pub(crate) fn seed(&mut self, host: &HostRoot, seeds: &[Seed], containers: &Containers) {
+    pub(crate) fn seed(
+        &mut self,
+        host: &HostRoot,
+        seeds: &[Seed],
+        containers: &Containers,
+        redactor: &Redactor,
+    ) {
         for Seed { subject, vpid, pid_namespace } in seeds {
-            let executable = executable(host, subject.tgid);
-            let Some(process) = self.adopt(subject, 0, containers) else { continue };
+            let executable = executable(host, subject.tgid, redactor);
+            let mut subject = *subject;
+            redactor.comm(&mut subject);
+            let Some(process) = self.adopt(&subject, 0, containers) else { continue };
             process.vpid = Some(*vpid);
             process.pid_namespace = *pid_namespace;
             process.executable = executable;
@@ -139,7 +151,8 @@ impl Processes {
     pub(crate) fn fork(&mut self, child: &Subject, fork: &Fork, time: u64, containers: &Containers) {
         let inherited = self.get(child.parent_key()).map(|parent| {
             let container = (parent.container.clone(), parent.cgroups, parent.pid_namespace);
-            (parent.executable.clone(), container)
+            let image = (parent.executable.clone(), parent.command_line.clone(), parent.capabilities);
+            (image, container)
         });
         let key = child.key();
         // A later record of the child can have come first: the ids that it showed stay.
@@ -151,8 +164,8 @@ impl Processes {
             process.pid_namespace = fork.pid_namespace;
             process.find_container(containers);
         }
-        if let Some((executable, (container, cgroups, pid_namespace))) = inherited {
-            process.executable = executable;
+        if let Some((image, (container, cgroups, pid_namespace))) = inherited {
+            (process.executable, process.command_line, process.capabilities) = image;
             if cgroups == process.cgroups && pid_namespace == fork.pid_namespace {
                 process.container = container;
             }
@@ -164,6 +177,8 @@ impl Processes {
         let Some(process) = self.meet(subject, time, containers) else { return };
         process.name = comm(subject);
         process.executable = Some(Arc::clone(&image.executable));
+        process.command_line.clone_from(&image.command_line);
+        process.capabilities = Some(image.capabilities);
         process.vpid = Some(image.vpid);
         if process.pid_namespace != image.pid_namespace {
             process.pid_namespace = image.pid_namespace;
@@ -249,6 +264,8 @@ impl Processes {
             parent_entity_id,
             name: comm(subject),
             executable: None,
+            command_line: None,
+            capabilities: None,
             vpid: None,
             expected: Expected::new(subject.ids, time),
             container: containers.of(subject.cgroup_v2, subject.cgroup_v1, false),
@@ -275,6 +292,9 @@ impl Processes {
 #[derive(Debug)]
 pub(crate) struct Image {
     pub(crate) executable: Arc<str>,
+    pub(crate) command_line: Option<Arc<str>>,
+    /// Effective.
+    pub(crate) capabilities: u64,
     pub(crate) vpid: u32,
     /// Inode number.
     pub(crate) pid_namespace: u32,
@@ -309,14 +329,9 @@ pub(crate) fn comm(subject: &Subject) -> Arc<str> {
     text(subject.comm.get(..end).unwrap_or_default()).into()
 }
 
-fn executable(host: &HostRoot, tgid: u32) -> Option<Arc<str>> {
-    link(host.join(&format!("/proc/{tgid}/exe"))).map(Into::into)
-}
-
-fn link(path: PathBuf) -> Option<String> {
-    use std::os::unix::ffi::OsStrExt as _;
-    let target = std::fs::read_link(path).ok()?;
-    Some(text(target.as_os_str().as_bytes()).into_owned())
+fn executable(host: &HostRoot, tgid: u32, redactor: &Redactor) -> Option<Arc<str>> {
+    let target = std::fs::read_link(host.join(&format!("/proc/{tgid}/exe"))).ok()?;
+    Some(text(&redactor.redacted(target.as_os_str().as_bytes())).into())
 }
 
 #[cfg(test)]

@@ -30,6 +30,7 @@ pub(crate) struct Relative {
     pub(crate) entity_id: EntityId,
     pub(crate) name: Option<Arc<str>>,
     pub(crate) executable: Option<Arc<str>>,
+    pub(crate) command_line: Option<Arc<str>>,
 }
 
 impl Who {
@@ -47,6 +48,7 @@ impl Who {
             },
             name: parent.map(|parent| Arc::clone(&parent.name)),
             executable: parent.and_then(|parent| parent.executable.clone()),
+            command_line: parent.and_then(|parent| parent.command_line.clone()),
         };
         Self {
             subject: *subject,

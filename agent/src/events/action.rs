@@ -48,6 +48,8 @@ actions! {
     ExecFailed = "exec_failed", "process", "process", "info", "An exec gave no new image.";
     Exit = "exit", "process", "process", "end", "The last thread of a process ended.";
     Connect = "connect", "network", "network", "connection", "A TCP connection was tried, with its final outcome.";
+    Close = "close", "network", "network", "end",
+        "A TCP connection that this host opened was closed, with its duration and what it carried.";
     Setuid = "setuid", "privilege", "iam", "change", "setuid(2).";
     Setgid = "setgid", "privilege", "iam", "change", "setgid(2).";
     Setreuid = "setreuid", "privilege", "iam", "change", "setreuid(2).";

@@ -6,9 +6,11 @@ pub(crate) mod action;
 pub(crate) mod exec;
 pub(crate) mod paths;
 pub(crate) mod text;
+pub(crate) mod texts;
 
 use tellwire_ebpf::{
     cgroup::Cgroup,
+    close::Close,
     exec as wire_exec, exec_failed as wire_failed,
     network::Connect,
     privilege::{Call, Credentials},
@@ -43,6 +45,7 @@ pub(crate) enum Event<'a> {
     ExecFailed(ExecFailed<'a>),
     Exit(Exit),
     Connect(Connect),
+    Close(Close),
     Credentials(Call, Credentials),
     CgroupMkdir(Cgroup, &'a [u8]),
     CgroupRmdir(Cgroup),
@@ -62,6 +65,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<(Header, Event<'_>), DecodeError> {
         Kind::ExecFailed => Event::ExecFailed(ExecFailed::new(body::<wire_failed::ExecFailed>(rest)?, tail)?),
         Kind::Exit => Event::Exit(body(rest)?),
         Kind::Connect => Event::Connect(body(rest)?),
+        Kind::Close => Event::Close(body(rest)?),
         Kind::Credentials => {
             let credentials: Credentials = body(rest)?;
             let call = Call::from_number(credentials.call).ok_or(DecodeError::Number(credentials.call))?;
@@ -100,7 +104,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_decode_to_an_event_or_an_error(mut bytes in proptest::collection::vec(any::<u8>(), 0..1200), kind in 0_u8..10, known in any::<bool>()) {
+        fn any_bytes_decode_to_an_event_or_an_error(mut bytes in proptest::collection::vec(any::<u8>(), 0..1200), kind in 0_u8..12, known in any::<bool>()) {
             if known && bytes.len() > 6 {
                 bytes[4] = VERSION;
                 bytes[5] = kind;

@@ -6,7 +6,12 @@ use std::fmt;
 #[derive(Clone, Copy)]
 pub(crate) struct Names<'a>(pub(crate) &'a [u8]);
 
-impl Names<'_> {
+impl<'a> Names<'a> {
+    /// The last name of the path.
+    pub(crate) fn file(self) -> &'a [u8] {
+        self.0.split(|byte| *byte == 0).next().unwrap_or_default()
+    }
+
     /// The path's bytes, in order, with slashes. `/` for no names at all: that is the root's own path.
     ///
     /// A memfd has a name and no place: `memfd:name`, without a slash.

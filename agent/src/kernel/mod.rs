@@ -116,6 +116,7 @@ impl Kernel {
             .map_max_entries("RING_PROCESS", options.bytes_of(Ring::Process))
             .map_max_entries("RING_NETWORK", options.bytes_of(Ring::Network))
             .map_max_entries("PENDING", options.pending_connects)
+            .map_max_entries("OPEN", options.open_connections)
             .map_max_entries("COUNTS", options.cgroup_counters)
             // Without the kernel's types: the programs have no relocations against them.
             .btf(None)

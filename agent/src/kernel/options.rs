@@ -12,6 +12,8 @@ pub(crate) struct Options {
     pub(crate) args_bytes: u32,
     /// Connects that may wait for their outcome.
     pub(crate) pending_connects: u32,
+    /// Connections that are open at the same time, whose end is told.
+    pub(crate) open_connections: u32,
     /// Counters of all cgroups together.
     pub(crate) cgroup_counters: u32,
     /// Records a second and cgroup, by ring; 0 for no limit.
@@ -31,6 +33,7 @@ impl Options {
             ring_bytes: 4096,
             args_bytes: 0,
             pending_connects: 256,
+            open_connections: 1,
             cgroup_counters: 1024,
             throttle: [0; Ring::COUNT],
             kinds: 0,

@@ -34,20 +34,25 @@ impl JsonSchema for Id {
 /// What happened.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct EventFields<'a> {
-    pub(crate) kind: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) kind: Option<&'static str>,
     pub(crate) category: [&'static str; 1],
     #[serde(rename = "type")]
     pub(crate) event_type: [&'static str; 1],
     /// See `tellwire events`.
     pub(crate) action: &'static str,
-    pub(crate) dataset: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) dataset: Option<&'static str>,
     /// `success`, `failure` or `unknown`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) outcome: Option<&'static str>,
     /// Number of the record among those of its CPU and ring, from 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) sequence: Option<u64>,
-    /// In nanoseconds: of a handshake, or of a process's life.
+    /// When the first of several that are told together happened.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) start: Option<&'a str>,
+    /// In nanoseconds: of a handshake, of a connection, or of a process's life.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) duration: Option<u64>,
     /// Why it ended so.
@@ -91,6 +96,9 @@ pub(crate) struct Process<'a> {
     pub(crate) args: Option<Vec<Cow<'a, str>>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) args_count: Option<u32>,
+    /// `args` with spaces between them, which does not say where one ends; only with `agent.command-line`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) command_line: Option<&'a str>,
     /// Ours: `args` is not all of them, or the last is cut.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) args_truncated: Option<bool>,
@@ -175,6 +183,9 @@ pub(crate) struct Parent<'a> {
     pub(crate) name: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) executable: Option<&'a str>,
+    /// With `agent.command-line`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) command_line: Option<&'a str>,
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
@@ -202,21 +213,36 @@ pub(crate) struct Network {
     /// `tcp`.
     pub(crate) transport: &'static str,
     /// `ipv4` or `ipv6`; a v4-mapped address is IPv4.
-    #[serde(rename = "type")]
-    pub(crate) version: &'static str,
-    pub(crate) direction: &'static str,
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub(crate) version: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) direction: Option<&'static str>,
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct Endpoint {
-    pub(crate) ip: IpAddr,
-    pub(crate) port: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) ip: Option<IpAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) port: Option<u16>,
+    /// Payload that this end sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) bytes: Option<u64>,
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct ErrorCode {
     /// The errno's name, such as `ENOENT`.
     pub(crate) code: Cow<'static, str>,
+}
+
+/// What lines of other systems can be found by.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Related {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) user: Vec<Arc<str>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) ip: Vec<IpAddr>,
 }
 
 /// What ECS has no name for.
@@ -229,6 +255,11 @@ pub(crate) struct Tellwire<'a> {
     pub(crate) sequence_cpu: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) sequence_ring: Option<&'static str>,
+    /// The rules that took secrets out of this event's text, where `[redacted]` stands now: `flag_value`,
+    /// `tool_argument`, `environment_value`, `field_value`, `url_credentials`, `authorization_header`,
+    /// `known_token`, `private_key`, `piped_value` or `configured`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) redacted: Vec<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) exec: Option<Box<ExecFacts<'a>>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -347,7 +378,12 @@ pub(crate) struct ExitFacts {
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct ConnectFacts {
     /// `established`, `refused`, `timed_out`, `unreachable`, `denied`, `reset`, `aborted`, `failed` or `unknown`.
-    pub(crate) outcome: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) outcome: Option<&'static str>,
+    /// How many are told together, from `event.start` to `@timestamp`; `source.bytes` and `destination.bytes` are
+    /// those of the connections that were closed in that time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) count: Option<u64>,
 }
 
 /// Credentials before and after.

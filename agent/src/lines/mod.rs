@@ -7,6 +7,7 @@ pub(crate) mod build;
 pub(crate) mod clock;
 pub(crate) mod fields;
 pub(crate) mod names;
+pub(crate) mod origin;
 pub(crate) mod own;
 pub(crate) mod pretty;
 pub(crate) mod schema;
@@ -17,7 +18,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use self::fields::{
-    Container, Endpoint, ErrorCode, EventFields, Host, Kubernetes, Network, Process, Tellwire, User,
+    Container, Endpoint, ErrorCode, EventFields, Host, Kubernetes, Network, Process, Related, Tellwire, User,
 };
 
 /// The version of ECS whose names are used.
@@ -37,10 +38,23 @@ pub(crate) struct Line<'a> {
     /// The same on every line, so it is encoded once.
     #[schemars(with = "Host")]
     pub(crate) host: &'a RawValue,
-    /// On lines of the family `agent`.
+    #[schemars(with = "Option<origin::Agent>")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<own::AgentFields>")]
     pub(crate) agent: Option<&'a RawValue>,
+    /// `agent.cluster` of the configuration.
+    #[schemars(with = "Option<origin::Orchestrator>")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) orchestrator: Option<&'a RawValue>,
+    /// `agent.cloud-instance-id` of the configuration.
+    #[schemars(with = "Option<origin::Cloud>")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) cloud: Option<&'a RawValue>,
+    /// `agent.labels` of the configuration.
+    #[schemars(with = "Option<std::collections::BTreeMap<String, String>>")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) labels: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) related: Option<Related>,
     pub(crate) process: Process<'a>,
     /// Whom the process acts as.
     #[serde(skip_serializing_if = "Option::is_none")]

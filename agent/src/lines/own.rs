@@ -4,24 +4,9 @@ use std::borrow::Cow;
 
 use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::value::RawValue;
 
 use super::{Line, build::Frame, fields::Tellwire};
 use crate::{enrich::users::Users, events::action::Action};
-
-/// Who writes the lines.
-#[derive(Debug, Clone, Serialize, JsonSchema)]
-pub(crate) struct AgentFields {
-    /// The host's name.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) name: Option<String>,
-    /// `tellwire`.
-    #[serde(rename = "type")]
-    pub(crate) kind: &'static str,
-    pub(crate) version: &'static str,
-    /// Another one for every run.
-    pub(crate) ephemeral_id: String,
-}
 
 /// Something that the agent tells of itself.
 #[derive(Debug)]
@@ -235,7 +220,6 @@ impl Notice {
 /// The line of a notice, whose frame has the agent's own process. `reason` is why it stopped.
 pub(crate) fn line<'a>(
     frame: &Frame<'a>,
-    agent: &'a RawValue,
     notice: Notice,
     reason: Option<&'a str>,
     users: &mut Users,
@@ -244,7 +228,6 @@ pub(crate) fn line<'a>(
     // No record stands behind it.
     line.event.sequence = None;
     line.tellwire = Tellwire { schema: super::SCHEMA, ..Tellwire::default() };
-    line.agent = Some(agent);
     let (event, to) = (&mut line.event, &mut line.tellwire);
     match notice {
         Notice::Started(facts) => to.started = Some(facts),

@@ -4,7 +4,7 @@ use std::{io::Write as _, net::SocketAddr};
 
 use bytes::{BufMut as _, BytesMut};
 
-use super::Line;
+use super::{Line, fields::ConnectFacts};
 use crate::events::text::printable;
 
 const DIM: &str = "\x1b[2m";
@@ -61,9 +61,19 @@ fn what(line: &Line<'_>, to: &mut impl std::io::Write) -> std::io::Result<()> {
     } else if let Some(exec) = &line.tellwire.exec {
         write!(to, "{}", printable(exec.filename.as_deref().unwrap_or_default()))?;
     } else if let Some(destination) = &line.destination {
-        write!(to, "{} ", SocketAddr::new(destination.ip, destination.port))?;
-        if let Some(connect) = &line.tellwire.connect {
-            write!(to, "{}", connect.outcome)?;
+        if let (Some(ip), Some(port)) = (destination.ip, destination.port) {
+            write!(to, "{} ", SocketAddr::new(ip, port))?;
+        }
+        if let Some(ConnectFacts { outcome, count }) = &line.tellwire.connect {
+            write!(to, "{}", outcome.unwrap_or("established"))?;
+            if let Some(count) = count {
+                write!(to, " ×{count}")?;
+            }
+        }
+        if let (Some(sent), Some(received)) =
+            (line.source.as_ref().and_then(|source| source.bytes), destination.bytes)
+        {
+            write!(to, " {sent} B out, {received} B in")?;
         }
         if let Some(duration) = line.event.duration {
             write!(to, " {DIM}{} µs{RESET}", duration / 1000)?;

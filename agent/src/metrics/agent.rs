@@ -15,7 +15,7 @@ use super::{
     encode::{Labels, Sink, float},
     kinds,
 };
-use crate::{books::Audit, events::action::Action, kernel::ledger::Totals};
+use crate::{books::Audit, events::action::Action, kernel::ledger::Totals, pipeline::LeftOut, redact::Rule};
 
 type Ledgers = [Ledger; Kind::COUNT];
 
@@ -107,6 +107,17 @@ impl Parts {
                 (&[("field", "path")], load(&books.path_truncated)),
             ],
         )?;
+        let redactions: Vec<_> = Rule::ALL
+            .iter()
+            .zip(&books.redactions)
+            .map(|(rule, counter)| ([("rule", rule.name())], load(counter)))
+            .collect();
+        counter(
+            sink,
+            "tellwire_redactions_total",
+            "Records that a secret was taken out of, by the rule that found it.",
+            &redactions,
+        )?;
         sink.counter(
             "tellwire_enrichments_total",
             "Lines by whether their process was found to be in a container.",
@@ -173,11 +184,27 @@ impl Parts {
                 .collect()
         };
         counter(sink, "tellwire_lines_total", "Lines made, by action.", &by_action(&self.books.lines))?;
+        sink.counter(
+            "tellwire_summary_lines_total",
+            "Lines that stand for several connects: with them taken off, lines, what is left out and what is not \
+             encoded are the events that reached the agent.",
+            &[(&[], self.books.summaries.load(Relaxed))],
+        )?;
+        let left_out: Vec<_> = LeftOut::ALL
+            .iter()
+            .zip(&self.books.left_out)
+            .flat_map(|(why, counters)| {
+                by_action(counters)
+                    .into_iter()
+                    .map(|([action], count)| ([action, ("reason", why.name())], count))
+            })
+            .collect();
         counter(
             sink,
             "tellwire_lines_left_out_total",
-            "Events that make no line by configuration, by action.",
-            &by_action(&self.books.left_out),
+            "Events that make no line of their own, by action and reason: `types` names others, the `profile` does \
+             without, or `folded` into one line with others.",
+            &left_out,
         )?;
         let all_outputs = self.outputs.all();
         let outputs = |value: fn(&crate::outputs::OutputStats) -> u64| -> Vec<_> {

@@ -3,7 +3,7 @@
 use std::{fmt::Error, sync::atomic::Ordering::Relaxed};
 
 use tellwire_ebpf::{
-    counters::{CONNECTS, CREDENTIALS, EXECS, EXITS},
+    counters::{BYTES_RECEIVED, BYTES_SENT, CLOSES, CONNECTS, CREDENTIALS, EXECS, EXITS},
     network::{Outcome, Scope},
     privilege::Call,
     process::ExitReason,
@@ -34,6 +34,7 @@ impl Totals {
             Action::ExecFailed => self.at(EXECS + 1),
             Action::Exit => ExitReason::ALL.iter().map(|reason| self.at(EXITS + *reason as u32)).sum(),
             Action::Connect => (CONNECTS..CREDENTIALS).map(|counter| self.at(counter)).sum(),
+            Action::Close => self.at(CLOSES),
             Action::CredentialsChanged => 0,
             _ => Call::ALL
                 .iter()
@@ -127,6 +128,14 @@ impl Parts {
             "tellwire_connects_swept_total",
             "TCP connections whose outcome never came, told by the agent and not in tellwire_connects_total.",
             &[(&[], swept)],
+        )?;
+        sink.counter(
+            "tellwire_connection_bytes_total",
+            "Payload in bytes of TCP connections that this host opened, counted in the kernel when they are closed.",
+            &[
+                (&[("direction", "sent")], totals.at(BYTES_SENT)),
+                (&[("direction", "received")], totals.at(BYTES_RECEIVED)),
+            ],
         )?;
         sink.histogram(
             "tellwire_connect_handshake_seconds",

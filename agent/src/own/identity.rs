@@ -9,7 +9,7 @@ use rustix::{
 use tellwire_ebpf::wire::{Ids, Subject};
 use zerocopy::FromZeros as _;
 
-use crate::{enrich::processes::Processes, host::HostRoot, lines::own::AgentFields};
+use crate::{enrich::processes::Processes, host::HostRoot};
 
 /// The agent's process id on the host; a pod has ids of its own.
 pub(crate) fn pid_on_host(host: &HostRoot) -> u32 {
@@ -58,17 +58,6 @@ fn start_of(stat: &str) -> u64 {
     ticks.unwrap_or(0).saturating_mul(1_000_000_000 / clock_ticks_per_second().max(1))
 }
 
-/// This run: its `ephemeral_id` is the kernel's for the asking.
-pub(crate) fn agent_fields(host: &HostRoot) -> AgentFields {
-    let random = fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap_or_default();
-    AgentFields {
-        name: host.hostname(),
-        kind: "tellwire",
-        version: env!("CARGO_PKG_VERSION"),
-        ephemeral_id: random.trim().to_owned(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -78,14 +67,5 @@ mod tests {
         let stat = "7 (a) b) S 1 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 12345 6 7";
         assert_eq!(start_of(stat), 12345 * (1_000_000_000 / clock_ticks_per_second()));
         assert_eq!(start_of(""), 0);
-    }
-
-    #[test]
-    fn a_run_has_an_id_of_its_own() {
-        let host = HostRoot::new("/");
-        let (first, second) = (agent_fields(&host), agent_fields(&host));
-        assert_eq!(first.ephemeral_id.len(), 36);
-        assert_ne!(first.ephemeral_id, second.ephemeral_id);
-        assert_eq!(pid_on_host(&host), std::process::id());
     }
 }

@@ -10,7 +10,6 @@ mod losses;
 
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 
-use serde_json::value::RawValue;
 use tellwire_ebpf::{
     counters::Ledger,
     wire::{Kind, Subject},
@@ -18,7 +17,7 @@ use tellwire_ebpf::{
 
 use self::losses::Losses;
 pub(crate) use self::{
-    identity::{agent_fields, pid_on_host, subject},
+    identity::{pid_on_host, subject},
     last_run::{NOTE, Note, StateFile},
 };
 use crate::{
@@ -68,8 +67,6 @@ struct Times {
 pub(crate) struct Parts {
     /// The agent's own process.
     pub(crate) subject: Subject,
-    /// Its fields `agent`, as JSON.
-    pub(crate) agent: Box<RawValue>,
     pub(crate) kernel: Arc<KernelBooks>,
     pub(crate) outputs: Registry,
     pub(crate) readiness: Arc<Readiness>,
@@ -92,8 +89,7 @@ impl Own {
 
     /// Makes the line of a notice.
     pub(crate) fn tell(&self, notice: Notice, reason: Option<&str>, desk: &mut Desk<'_>) {
-        let Parts { subject, agent, .. } = &self.parts;
-        desk.state.tell(subject, agent, notice, reason, desk.outbox, desk.books);
+        desk.state.tell(&self.parts.subject, notice, reason, desk.outbox, desk.books);
     }
 
     /// Looks at everything whose time has come.
@@ -201,11 +197,10 @@ fn ledger(
             decode_errors: errors,
         }
     });
-    let lines = Action::ALL.iter().zip(books.lines.iter().zip(&books.left_out));
-    let lines = lines.map(|(action, (made, left_out))| LinesFacts {
+    let lines = Action::ALL.iter().zip(&books.lines).map(|(action, made)| LinesFacts {
         action: action.name(),
         made: made.load(Relaxed),
-        left_out: left_out.load(Relaxed),
+        left_out: left_out(books, *action),
     });
     let outputs = outputs.all().into_iter().map(|(name, stats)| OutputFacts {
         name: name.to_string(),
@@ -219,6 +214,11 @@ fn ledger(
         balanced,
         last,
     }
+}
+
+/// Events of this action that make no line of their own, for whatever reason.
+fn left_out(books: &Books, action: Action) -> u64 {
+    books.left_out.iter().filter_map(|by_action| Some(by_action.get(action as usize)?.load(Relaxed))).sum()
 }
 
 pub(crate) fn seconds(nanos: u64) -> f64 {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use tellwire_ebpf::wire::Ring;
 
+use super::Selection;
 use crate::{
     books::Books,
     events::action::Action,
@@ -26,8 +27,7 @@ const BUFFER_BYTES: usize = 4 * BATCH_BYTES;
 pub(crate) struct Outbox {
     fanout: Fanout,
     encodings: Encodings,
-    /// By action: whether it makes a line.
-    wanted: [bool; Action::COUNT],
+    pub(crate) selection: Selection,
     json: BytesMut,
     pretty: BytesMut,
     counts: Counts,
@@ -35,12 +35,12 @@ pub(crate) struct Outbox {
 }
 
 impl Outbox {
-    pub(crate) fn new(fanout: Fanout, wanted: [bool; Action::COUNT]) -> Self {
+    pub(crate) fn new(fanout: Fanout, selection: Selection) -> Self {
         let encodings = fanout.encodings();
         Self {
             fanout,
             encodings,
-            wanted,
+            selection,
             json: BytesMut::new(),
             pretty: BytesMut::new(),
             counts: Counts::default(),
@@ -49,8 +49,8 @@ impl Outbox {
     }
 
     /// Chooses other actions, and other outputs, from here on.
-    pub(crate) fn change(&mut self, wanted: [bool; Action::COUNT], swap: Option<Swap>) {
-        self.wanted = wanted;
+    pub(crate) fn change(&mut self, selection: Selection, swap: Option<Swap>) {
+        self.selection = selection;
         if let Some(swap) = swap {
             self.flush();
             self.fanout.swap(swap);
@@ -60,11 +60,11 @@ impl Outbox {
 
     /// Whether the action makes a line; if not, that is counted.
     pub(crate) fn wants(&self, action: Action, books: &Books) -> bool {
-        let wanted = self.wanted.get(action as usize).copied().unwrap_or(true);
-        if !wanted {
-            Books::add(&books.left_out, action as usize);
+        let left_out = self.selection.left_out(action);
+        if let Some(why) = left_out {
+            books.leave_out(action, why);
         }
-        wanted
+        left_out.is_none()
     }
 
     /// Encodes a line. `ring` and `times` say where the event came from, and when by the kernel's clock and by the

@@ -12,16 +12,16 @@ use std::{
 use serde_json::Value;
 use tokio::sync::mpsc;
 
-use super::{Outbox, State, recording::records};
+use super::{Outbox, Selection, State, recording::records};
 use crate::{
     books::{Books, Sequences},
-    config::Output,
+    config::{Output, Profile},
     enrich::{containers::Containers, processes::Processes, users::Users},
-    events::action::Action,
     host::HostRoot,
     lines::{
         clock::Clock,
         fields::{Boot, Host},
+        origin::{Agent, Origin, Place},
     },
     metrics::Histograms,
     outputs::{Encodings, Fanout, Observer},
@@ -30,7 +30,7 @@ use crate::{
 const TESTDATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/pipeline/testdata");
 
 /// The lines of a recording, on a host that never changes.
-fn replay(recording: &[u8], books: &Books) -> String {
+fn replay(recording: &[u8], profile: Profile, books: &Books) -> String {
     let etc = tempfile::tempdir().unwrap();
     fs::write(etc.path().join("passwd"), "root:x:0:0::/:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n")
         .unwrap();
@@ -40,13 +40,14 @@ fn replay(recording: &[u8], books: &Books) -> String {
         Host { name: Some("node-1".into()), id: Some("0".repeat(32)), boot: Boot { id: boot.clone() } };
     let processes = Processes::new(boot, 1024, u64::MAX);
     let users = Users::new(etc.path());
+    let origin = Origin::new(&host, &Agent::new("an-id".into()), Place::default()).unwrap();
     let mut state =
-        State::new(processes, Containers::default(), users, &host, u64::MAX, Histograms::default()).unwrap();
+        State::new(processes, Containers::default(), users, origin, u64::MAX, Histograms::default());
     state.clock = Clock::fixed(1_800_000_000_000_000_000);
     let observer: Observer = Arc::new(|_| {});
     let output = Output { to: Vec::new(), ..Output::default() };
     let fanout = Fanout::open(&output, &HostRoot::new("/")).unwrap().start(1 << 20, &observer).unwrap();
-    let mut outbox = Outbox::new(fanout, [true; Action::COUNT]);
+    let mut outbox = Outbox::new(fanout, Selection::of(profile));
     outbox.encode(Encodings { json: true, pretty: true });
     let (removed, _gone) = mpsc::channel(16);
     for (ring, record) in records(recording) {
@@ -64,8 +65,10 @@ async fn recordings_give_their_golden_lines() {
             continue;
         }
         recordings += 1;
-        let lines = replay(&fs::read(&path).unwrap(), &Books::default());
-        compare(&path.with_extension("ndjson"), &lines);
+        let recording = fs::read(&path).unwrap();
+        for (profile, golden) in [(Profile::Full, "ndjson"), (Profile::Default, "default.ndjson")] {
+            compare(&path.with_extension(golden), &replay(&recording, profile, &Books::default()));
+        }
     }
     assert!(recordings > 0, "no recording in {TESTDATA}");
 }
@@ -95,7 +98,7 @@ async fn records_that_are_cut_give_errors_that_are_counted() {
         damaged.extend(&record[..cut]);
     }
     let books = Books::default();
-    let lines = replay(&damaged, &books);
+    let lines = replay(&damaged, Profile::Full, &books);
     let errors: u64 = books.decode_errors.iter().map(|counter| counter.load(Relaxed)).sum();
     assert!(errors + books.unknown_records.load(Relaxed) > 0);
     assert!(lines.lines().count() < whole.len());

@@ -7,7 +7,6 @@ use std::{
     time::Duration,
 };
 
-use serde_json::value::{RawValue, to_raw_value};
 use tellwire_ebpf::{
     cgroup::Cgroup,
     network::{Attempt, Connect, Outcome, Tuple},
@@ -16,7 +15,10 @@ use tellwire_ebpf::{
 };
 use tokio::sync::mpsc;
 
-use super::{Outbox, Removed};
+use super::{
+    LeftOut, Outbox, Removed,
+    folds::{Folds, Verdict},
+};
 use crate::{
     books::{Books, Sequences},
     enrich::{
@@ -29,11 +31,12 @@ use crate::{
     kernel::pending::Swept,
     lines::{
         Line,
-        build::{self, ExecTexts, Frame},
+        build::{self, ExecTexts, Frame, Lineage},
         clock::{Clock, boot_now},
-        fields::Host,
+        origin::Origin,
     },
     metrics::Histograms,
+    redact::Redactor,
 };
 
 /// The tables, and what every line says of the host.
@@ -43,8 +46,11 @@ pub(crate) struct State {
     pub(crate) containers: Containers,
     pub(crate) users: Users,
     pub(crate) clock: Clock,
-    /// The host's fields, as JSON.
-    host: Box<RawValue>,
+    origin: Origin,
+    /// Connects that repeat, where the profile tells them together.
+    pub(crate) folds: Folds,
+    /// Whether lines have the arguments in one piece as well.
+    pub(crate) command_line: bool,
     /// The kernel's, in bytes.
     page_size: u64,
     /// What a process of this host can have at the most.
@@ -59,22 +65,24 @@ impl State {
         processes: Processes,
         containers: Containers,
         users: Users,
-        host: &Host,
+        origin: Origin,
         all_capabilities: u64,
         histograms: Histograms,
-    ) -> serde_json::Result<Self> {
-        Ok(Self {
+    ) -> Self {
+        Self {
             processes,
             containers,
             users,
             clock: Clock::new(),
-            host: to_raw_value(host)?,
+            origin,
+            folds: Folds::new(Duration::from_mins(1)),
+            command_line: false,
             page_size: rustix::param::page_size() as u64,
             all_capabilities,
             histograms,
             sequences: Sequences::default(),
             timestamp: String::new(),
-        })
+        }
     }
 
     /// Takes one record.
@@ -142,19 +150,70 @@ impl State {
                 });
                 self.processes.exit(subject.key(), header.time);
             }
-            Event::Connect(connect) => {
-                if connect.outcome == Outcome::Established as u32 {
-                    self.histograms.handshake.observe(Duration::from_nanos(connect.duration).as_secs_f64());
+            Event::Connect(connect) => self.connect(ring, header, &connect, outbox, books),
+            Event::Close(close) => {
+                if outbox.selection.folds() {
+                    let who = Who::new(subject, &self.processes, &self.containers);
+                    self.folds.close(&who, &close.tuple, close.sent, close.received);
                 }
-                // The subject is as it was when the handshake began.
-                let begun = header.time.saturating_sub(connect.duration);
-                self.meet(ring, header, begun, outbox, books);
-                self.line(ring, header, Action::Connect, outbox, books, |frame, _, users| {
-                    build::connect(frame, &connect, users)
+                self.line(ring, header, Action::Close, outbox, books, |frame, _, users| {
+                    build::close(frame, &close, users)
                 });
             }
             Event::Credentials(call, record) => self.credentials(ring, header, call, &record, outbox, books),
         }
+    }
+
+    fn connect(
+        &mut self,
+        ring: Ring,
+        header: &Header,
+        connect: &Connect,
+        outbox: &mut Outbox,
+        books: &Books,
+    ) {
+        let is_established = connect.outcome == Outcome::Established as u32;
+        if is_established {
+            self.histograms.handshake.observe(Duration::from_nanos(connect.duration).as_secs_f64());
+        }
+        // The subject is as it was when the handshake began.
+        let begun = header.time.saturating_sub(connect.duration);
+        self.meet(ring, header, begun, outbox, books);
+        if is_established && outbox.selection.folds() {
+            let who = Who::new(&header.subject, &self.processes, &self.containers);
+            if self.folds.connect(header, &who, connect) == Verdict::Folded {
+                return books.leave_out(Action::Connect, LeftOut::Folded);
+            }
+        }
+        self.line(ring, header, Action::Connect, outbox, books, |frame, _, users| {
+            build::connect(frame, connect, users)
+        });
+    }
+
+    /// Tells connects together that are due at `now`; all of them at the end.
+    pub(crate) fn tell_folded(&mut self, now: Option<u64>, outbox: &mut Outbox, books: &Books) {
+        let Self { folds, users, clock, origin, timestamp, .. } = self;
+        let mut first = String::new();
+        folds.due(now, |fold| {
+            clock.write(fold.first, &mut first);
+            clock.write(fold.header.time, timestamp);
+            let frame = Frame {
+                header: &fold.header,
+                who: &fold.who,
+                origin,
+                profile: outbox.selection.profile,
+                timestamp,
+            };
+            let line = build::connects(&frame, fold, &first, users);
+            books.summaries.fetch_add(1, Relaxed);
+            outbox.put(
+                Action::Connect,
+                &line,
+                Ring::Network,
+                (boot_now(), clock.wall(fold.header.time)),
+                books,
+            );
+        });
     }
 
     fn exec(&mut self, ring: Ring, header: &Header, exec: &Exec<'_>, outbox: &mut Outbox, books: &Books) {
@@ -169,9 +228,12 @@ impl State {
             executable: exec.executable.to_text().into(),
             working_directory: exec.working_directory.to_text(),
             start: self.clock.text(subject.start),
+            command_line: self.command_line.then(|| command_line(exec).into()),
         };
         let image = Image {
             executable: Arc::clone(&texts.executable),
+            command_line: texts.command_line.clone(),
+            capabilities: exec.wire.capabilities.effective,
             vpid: exec.wire.vpid,
             pid_namespace: exec.wire.namespaces.pid,
         };
@@ -193,9 +255,19 @@ impl State {
         let who = Who::new(subject, &self.processes, &self.containers);
         count_enrichment(&who, books);
         self.clock.write(header.time, &mut self.timestamp);
-        let frame = Frame { header, who: &who, host: &self.host, timestamp: &self.timestamp };
-        let ancestors = build::ancestors(self.processes.ancestors(subject.parent_key()));
-        let line = build::exec(&frame, exec, &texts, ancestors, self.all_capabilities, &mut self.users);
+        let frame = Frame {
+            header,
+            who: &who,
+            origin: &self.origin,
+            profile: outbox.selection.profile,
+            timestamp: &self.timestamp,
+        };
+        let parent = subject.parent_key();
+        let lineage = Lineage::new(
+            self.processes.ancestors(parent),
+            self.processes.get(parent).and_then(|parent| parent.capabilities),
+        );
+        let line = build::exec(&frame, exec, &texts, lineage, self.all_capabilities, &mut self.users);
         outbox.put(Action::Exec, &line, ring, (header.time, self.clock.wall(header.time)), books);
     }
 
@@ -215,6 +287,11 @@ impl State {
         self.meet(ring, &before, header.time.saturating_sub(1), outbox, books);
         if let Some(process) = self.processes.get_mut(subject.key()) {
             process.expected.set(subject.tid, subject.tid == subject.tgid, subject.ids, header.time);
+        }
+        if is_unchanged(subject, record)
+            && let Some(why) = outbox.selection.unchanged_left_out()
+        {
+            return books.leave_out(Action::of_call(call), why);
         }
         self.line(ring, header, Action::of_call(call), outbox, books, |frame, _, users| {
             build::credentials(frame, call, record, users)
@@ -255,13 +332,19 @@ impl State {
         let who = Who::new(&header.subject, &self.processes, &self.containers);
         count_enrichment(&who, books);
         self.clock.write(header.time, &mut self.timestamp);
-        let frame = Frame { header, who: &who, host: &self.host, timestamp: &self.timestamp };
+        let frame = Frame {
+            header,
+            who: &who,
+            origin: &self.origin,
+            profile: outbox.selection.profile,
+            timestamp: &self.timestamp,
+        };
         let line = build(&frame, self.page_size, &mut self.users);
         outbox.put(action, &line, ring, (header.time, self.clock.wall(header.time)), books);
     }
 
     /// Tells a connect that was taken out of the kernel's maps, since its outcome never came.
-    pub(crate) fn swept(&mut self, swept: &Swept, outbox: &mut Outbox, books: &Books) {
+    pub(crate) fn swept(&mut self, swept: &Swept, redactor: &Redactor, outbox: &mut Outbox, books: &Books) {
         books.swept_connects.fetch_add(1, Relaxed);
         let now = boot_now();
         let (subject, tuple, duration, outcome) = match swept {
@@ -281,10 +364,11 @@ impl State {
                 (self.processes.subject(attempt.tgid, *tid), tuple, 0, outcome)
             }
         };
-        let Some(subject) = subject else {
+        let Some(mut subject) = subject else {
             books.swept_lost.fetch_add(1, Relaxed);
             return;
         };
+        redactor.comm(&mut subject);
         let header = Header {
             len: 0,
             version: VERSION,
@@ -293,16 +377,14 @@ impl State {
             time: now,
             sequence: 0,
             cpu: 0,
-            reserved: 0,
+            redacted: 0,
             subject,
         };
         let connect = Connect { tuple, outcome: outcome as u32, error: 0, duration };
         self.line(Ring::Network, &header, Action::Connect, outbox, books, |frame, _, users| {
             let mut line = build::connect(frame, &connect, users);
             // It came by no ring.
-            line.event.sequence = None;
-            line.tellwire.sequence_cpu = None;
-            line.tellwire.sequence_ring = None;
+            build::without_sequence(&mut line);
             line
         });
     }
@@ -321,6 +403,20 @@ impl State {
         books.cgroups.store(self.containers.len() as u64, Relaxed);
         books.cgroups_refused.store(self.containers.refused, Relaxed);
     }
+}
+
+/// Whether a call succeeded and left everything as it was.
+fn is_unchanged(after: &Subject, record: &privilege::Credentials) -> bool {
+    record.error == 0
+        && record.old == after.ids
+        // Of groups the number is known, and as many can be others.
+        && (record.call != privilege::Call::Setgroups as u32 || record.old_groups + record.new_groups == 0)
+        && record.old_capabilities == record.new_capabilities
+}
+
+/// The arguments in one piece.
+fn command_line(exec: &Exec<'_>) -> String {
+    exec.args().map(text).collect::<Vec<_>>().join(" ")
 }
 
 fn count_enrichment(who: &Who, books: &Books) {

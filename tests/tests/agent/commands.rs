@@ -18,11 +18,12 @@ const PROBES: [&str; 10] = [
     "credentials",
 ];
 
-const ACTIONS: [&str; 22] = [
+const ACTIONS: [&str; 23] = [
     "exec",
     "exec_failed",
     "exit",
     "connect",
+    "close",
     "setuid",
     "setgid",
     "setreuid",

@@ -115,7 +115,7 @@ fn a_flag_that_is_none_is_refused_with_the_nearest() {
         (&["run", "--proflie", "full"][..], ["'--proflie'", "'--profile'"]),
         (&["run", "--profile", "ful"][..], ["'ful'", "full"]),
         (&["run", "--duration"][..], ["--duration", "value"]),
-        (&["rum"][..], ["'rum'", "'run'"]),
+        (&["rnu"][..], ["'rnu'", "--help"]),
         (&["config", "check"][..], ["required", "<FILE>"]),
     ] {
         let (status, said) = refused(&mut tellwire(arguments));

@@ -9,6 +9,8 @@ mod inputs;
 mod lines;
 mod outputs;
 mod own;
+mod profile;
+mod redaction;
 mod reload;
 mod remote;
 mod rings;
@@ -26,6 +28,13 @@ struct Done {
     execs: u64,
     exits: u64,
     connects: u64,
+}
+
+impl Done {
+    /// The lines that it makes: each connection is opened and closed.
+    fn lines(self) -> u64 {
+        self.execs + self.exits + 2 * self.connects
+    }
 }
 
 /// Runs programs and opens connections, and waits for the end of both.

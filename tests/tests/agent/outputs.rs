@@ -24,7 +24,7 @@ const SMALL_QUEUE: &str = "[output]\nqueue-bytes = 65536\n";
 /// Works more than a small queue and a pipe hold together, until all of it has become lines; how many there are.
 fn overflow(agent: &Agent) -> u64 {
     let done = work(agent, 250, 250);
-    let all = done.execs + done.exits + done.connects;
+    let all = done.lines();
     agent.expect_metric("tellwire_lines_total", &[], all);
     all
 }

@@ -47,7 +47,7 @@ fn a_run_begins_and_ends_with_a_line_and_the_ledger_counts_every_line_between() 
         assert_eq!(at(line, "process.pid"), Some(&json!(pid)), "{line}");
         assert_eq!(at(line, "process.name"), Some(&json!("tellwire")), "{line}");
         assert!(at(line, "process.executable").is_some() && at(line, "user.id").is_some(), "{line}");
-        assert_eq!(at(line, "agent.type"), Some(&json!("tellwire")), "{line}");
+        assert_eq!(at(line, "agent.name"), Some(&json!("tellwire")), "{line}");
         assert_eq!(at(line, "agent.ephemeral_id"), at(&stopped.own[0], "agent.ephemeral_id"), "{line}");
     }
     let started = one(&stopped.own, "agent_started");

@@ -77,7 +77,7 @@ fn free_port() -> u16 {
 /// Works a little; how many lines come of it.
 fn some_lines(agent: &Agent) -> u64 {
     let done = work(agent, 5, 5);
-    let all = done.execs + done.exits + done.connects;
+    let all = done.lines();
     agent.expect_metric("tellwire_output_events_total", &[], all);
     agent.expect_metric("tellwire_output_dropped_total", &[], 0);
     all

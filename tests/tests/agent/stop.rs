@@ -23,8 +23,17 @@ fn what_happened_until_the_signal_is_in_the_file() {
         assert!(stopped.ledgers.values().all(Ledger::is_exact), "{:?}", stopped.ledgers);
         // A line for each kind of record.
         let kinds: Vec<_> = stopped.ledgers.keys().map(String::as_str).collect();
-        let expected =
-            ["cgroup_mkdir", "cgroup_rmdir", "connect", "credentials", "exec", "exec_failed", "exit", "fork"];
+        let expected = [
+            "cgroup_mkdir",
+            "cgroup_rmdir",
+            "close",
+            "connect",
+            "credentials",
+            "exec",
+            "exec_failed",
+            "exit",
+            "fork",
+        ];
         assert_eq!(kinds, expected);
     }
 }

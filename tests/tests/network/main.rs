@@ -2,6 +2,7 @@
 
 #![expect(clippy::expect_used, reason = "tests panic, they do not return errors")]
 
+mod closed;
 mod established;
 mod many;
 mod pending;

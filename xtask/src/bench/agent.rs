@@ -104,10 +104,11 @@ impl Agent {
         loop {
             let reading = self.read()?;
             let waiting = reading.sum("tellwire_ring_used_bytes", &[]);
-            let lines = reading.sum("tellwire_lines_total", &[]) - before.sum("tellwire_lines_total", &[]);
-            let written = reading.sum("tellwire_output_events_total", &[])
-                - before.sum("tellwire_output_events_total", &[]);
-            let settled = waiting < 1.0 && written >= lines && lines + reading.lost() >= done.count();
+            let since = |metric| reading.sum(metric, &[]) - before.sum(metric, &[]);
+            let lines = since("tellwire_lines_total");
+            let written = since("tellwire_output_events_total");
+            let told = lines + since("tellwire_lines_left_out_total");
+            let settled = waiting < 1.0 && written >= lines && told + reading.lost() >= done.count();
             if settled || begin.elapsed() > Duration::from_secs(5) {
                 return Ok(reading);
             }
@@ -156,8 +157,18 @@ impl Agent {
         Some(number(&current)? - file)
     }
 
+    /// Stops it, and gives back what stands in a file of its directory.
+    pub(super) fn stop_and_read(mut self, file: &str) -> Result<String> {
+        self.end()?;
+        Ok(fs::read_to_string(self.directory.join(file))?)
+    }
+
     /// Stops it; tells whether it ended well, which it does only if its books are exact.
     pub(super) fn stop(mut self) -> Result<bool> {
+        self.end()
+    }
+
+    fn end(&mut self) -> Result<bool> {
         if let Some(pid) = Pid::from_raw(self.child.id().cast_signed()) {
             kill_process(pid, Signal::TERM)?;
         }
@@ -275,8 +286,13 @@ impl Reading {
         self.sum("tellwire_events_total", &[("action", workload.name())])
     }
 
-    pub(super) fn lines(&self, workload: Workload) -> f64 {
-        self.sum("tellwire_lines_total", &[("action", workload.name())])
+    /// Events that the agent took and made lines of, or left out and counted.
+    pub(super) fn taken(&self, workload: Workload) -> f64 {
+        let action = [("action", workload.name())];
+        let summaries =
+            if workload == Workload::Connect { self.sum("tellwire_summary_lines_total", &[]) } else { 0.0 };
+        self.sum("tellwire_lines_total", &action) + self.sum("tellwire_lines_left_out_total", &action)
+            - summaries
     }
 
     pub(super) fn lost(&self) -> f64 {

@@ -17,7 +17,7 @@ use rustix::{
 };
 
 /// The variable that tells the child its cgroup.
-const CGROUP: &str = "TELLWIRE_BENCH_CGROUP";
+pub(super) const CGROUP: &str = "TELLWIRE_BENCH_CGROUP";
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Workload {
@@ -29,6 +29,8 @@ pub(super) enum Workload {
     Listen,
     /// A system call that nobody looks at.
     Getppid,
+    /// What a node with some services does, see [`super::services`].
+    Services,
 }
 
 /// What to do.
@@ -52,6 +54,7 @@ impl Workload {
             Self::Connect => "connect",
             Self::Listen => "listen",
             Self::Getppid => "getppid",
+            Self::Services => "services",
         }
     }
 }
@@ -65,6 +68,10 @@ impl Done {
 
     pub(super) fn rate(&self) -> f64 {
         self.count() / self.elapsed.as_secs_f64()
+    }
+
+    pub(super) fn seconds(&self) -> f64 {
+        self.elapsed.as_secs_f64()
     }
 
     pub(super) fn nanos_each(&self) -> f64 {
@@ -113,9 +120,15 @@ impl Work {
 
 /// The child's side: says that it is ready, waits for the word, works, says what it did.
 pub(super) fn child(spec: &str) -> Result<()> {
+    if spec.starts_with("service,") {
+        return super::services::service(spec);
+    }
     let mut parts = spec.split(',');
     let mut next = || parts.next().context("workload, rate, milliseconds");
     let (name, rate, millis) = (next()?, next()?.parse::<u32>()?, next()?.parse::<u64>()?);
+    if name == "services" {
+        return super::services::child(Duration::from_millis(millis));
+    }
     let mut event: Box<dyn FnMut() -> Result<()>> = match name {
         "exec" => exec()?,
         "connect" => established()?,
@@ -199,7 +212,7 @@ impl Drop for Removed {
 }
 
 /// An ELF file whose only deed is exit(0): the exec is what is measured, not a dynamic linker.
-fn tiny_program() -> Vec<u8> {
+pub(super) fn tiny_program() -> Vec<u8> {
     #[cfg(target_arch = "x86_64")]
     const CODE: &[u8] = &[0xb8, 0x3c, 0, 0, 0, 0x31, 0xff, 0x0f, 0x05]; // mov eax, 60; xor edi, edi; syscall
     #[cfg(target_arch = "x86_64")]

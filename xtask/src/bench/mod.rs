@@ -6,6 +6,8 @@
 mod agent;
 mod load;
 mod report;
+mod services;
+mod volume;
 
 use std::time::Duration;
 
@@ -29,7 +31,7 @@ pub(crate) struct Options {
     /// Length of each loaded stretch, in seconds; the figures of the README are those of 60
     #[arg(long, default_value_t = 10)]
     seconds: u64,
-    /// Only these parts: kernel, tax, cost, load, overload
+    /// Only these parts: kernel, tax, cost, load, overload, volume
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Write the result as JSON to this file too
@@ -70,6 +72,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     if wants("overload") {
         bench.overload(&mut report)?;
+    }
+    if wants("volume") {
+        volume::measure(&bench.binary, bench.length, &mut report)?;
     }
     report.print();
     if let Some(path) = &options.json {
@@ -176,19 +181,25 @@ impl Bench {
             (Workload::Exec, EXECS, Goal::at_most("agent CPU per exec", 20.0, "µs")),
             (Workload::Connect, CONNECTS_FOR_COST, Goal::at_most("agent CPU per connect", 5.0, "µs")),
         ] {
-            say(format_args!("cost: {rate} {}s a second, JSON to a file", workload.name()));
-            let work = Work { workload, rate, length: self.length };
-            let agent = Agent::start(&self.binary, "", "file:events.ndjson")?;
-            let before = agent.read()?;
-            let cpu_before = agent.cpu_seconds()?;
-            let done = work.run(Some(agent.cgroup()))?;
-            let after = agent.read_when_settled(&before, &done)?;
-            report.section(&format!("user side at {rate} {}s a second", workload.name()));
-            report.figure("reached", done.rate(), "a second");
-            let cpu = (agent.cpu_seconds()? - cpu_before) * 1e6 / done.count();
-            report.figure("bytes of JSON per event", after.output_bytes() / done.count(), "B");
-            report.goal(&goal, cpu);
-            agent.stop()?;
+            for profile in ["default", "full"] {
+                say(format_args!("cost: {rate} {}s a second, JSON to a file, {profile}", workload.name()));
+                let work = Work { workload, rate, length: self.length };
+                let config = format!("[agent]\nprofile = \"{profile}\"\n");
+                let agent = Agent::start(&self.binary, &config, "file:events.ndjson")?;
+                let before = agent.read()?;
+                let cpu_before = agent.cpu_seconds()?;
+                let done = work.run(Some(agent.cgroup()))?;
+                let after = agent.read_when_settled(&before, &done)?;
+                report.section(&format!("user side at {rate} {}s a second, {profile}", workload.name()));
+                report.figure("reached", done.rate(), "a second");
+                let cpu = (agent.cpu_seconds()? - cpu_before) * 1e6 / done.count();
+                report.figure("bytes of JSON per event", after.output_bytes() / done.count(), "B");
+                match profile {
+                    "default" => report.goal(&goal, cpu),
+                    _ => report.figure(&format!("agent CPU per {}", workload.name()), cpu, "µs"),
+                }
+                agent.stop()?;
+            }
 
             let work = Work { workload, rate: 0, length: self.length / 5 };
             let (mut without, mut with) = (Vec::new(), Vec::new());
@@ -221,8 +232,8 @@ impl Bench {
                 after.events(workload) - before.events(workload) - done.count(),
             );
             report.goal(
-                &Goal::exactly("lines minus generated", 0.0),
-                after.lines(workload) - before.lines(workload) - done.count(),
+                &Goal::exactly("lines and folded minus generated", 0.0),
+                after.taken(workload) - before.taken(workload) - done.count(),
             );
             report.goal(&Goal::exactly("lost", 0.0), after.lost());
             report.goal(&Goal::exactly("throttled", 0.0), after.throttled());
@@ -271,8 +282,8 @@ impl Bench {
             let lost = after.lost_of(workload);
             report.goal(&Goal::at_least(&format!("{name}s lost in the ring"), 1.0), lost);
             report.goal(
-                &Goal::exactly(&format!("{name}s: generated minus lines minus lost"), 0.0),
-                done.count() - (after.lines(workload) - before.lines(workload)) - lost,
+                &Goal::exactly(&format!("{name}s: generated minus lines, folded and lost"), 0.0),
+                done.count() - (after.taken(workload) - before.taken(workload)) - lost,
             );
         }
         report.goal(&Goal::exactly("ledger balanced at every scrape", 1.0), balanced);

@@ -1,11 +1,11 @@
 //! The agent's own lines: a notice with the agent as the process that acts.
 
-use serde_json::value::RawValue;
 use tellwire_ebpf::wire::{Header, Kind, Ring, Subject, VERSION};
 
 use super::State;
 use crate::{
     books::Books,
+    config::Profile,
     enrich::who::Who,
     lines::{
         build::Frame,
@@ -20,7 +20,6 @@ impl State {
     pub(crate) fn tell(
         &mut self,
         subject: &Subject,
-        agent: &RawValue,
         notice: Notice,
         reason: Option<&str>,
         outbox: &mut Outbox,
@@ -41,13 +40,20 @@ impl State {
             time: now,
             sequence: 0,
             cpu: 0,
-            reserved: 0,
+            redacted: 0,
             subject: *subject,
         };
         let who = Who::new(subject, &self.processes, &self.containers);
         self.clock.write(now, &mut self.timestamp);
-        let frame = Frame { header: &header, who: &who, host: &self.host, timestamp: &self.timestamp };
-        let line = own::line(&frame, agent, notice, reason, &mut self.users);
+        let frame = Frame {
+            header: &header,
+            who: &who,
+            origin: &self.origin,
+            // They are few, and by them a reader knows the run and the host.
+            profile: Profile::Full,
+            timestamp: &self.timestamp,
+        };
+        let line = own::line(&frame, notice, reason, &mut self.users);
         outbox.put(action, &line, Ring::Urgent, (now, self.clock.wall(now)), books);
     }
 }
