@@ -156,7 +156,8 @@ pub(crate) fn filled(toml: &str, cgroup: &Path, folder: &Path) -> String {
     if let Some(section) = toml.find("[agent]\n") {
         let end = toml[section..].find("\n[").map_or(toml.len(), |next| section + next + 1);
         let (before, after) = toml.split_at(end);
-        return format!("{before}{key}\n{after}");
+        let newline = if before.ends_with('\n') { "" } else { "\n" };
+        return format!("{before}{newline}{key}\n{after}");
     }
     format!("{toml}\n[agent]\n{key}\n")
 }

@@ -62,7 +62,7 @@ fn work(agent: &Agent, execs: u64, connects: u64) -> Done {
 
 /// An agent whose lines are those of the workload, for tests that count them.
 fn quiet() -> Setup {
-    Setup::default().arguments(["--types", "exec,exec_failed,exit,connect"])
+    Setup::default().arguments(["--types", "exec,exec_failed,exit,connect,close"])
 }
 
 /// How many of the events have this action.
