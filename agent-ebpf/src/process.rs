@@ -217,7 +217,13 @@ mod programs {
         // SAFETY: `seq` is the first member of `struct bpf_iter_meta`, which is never null.
         let seq = unsafe { *meta } as *mut seq_file;
         let subject = Subject::of(task)?;
-        if subject.tgid != subject.tid || task::is_kernel_thread(task) || !scope::contains(&subject) {
+        if subject.tgid != subject.tid || task::is_kernel_thread(task) {
+            return None;
+        }
+        // The agent, which reads this, has lines of its own wherever it looks.
+        // SAFETY: no arguments.
+        let reader = unsafe { helpers::bpf_get_current_pid_tgid() } >> 32;
+        if u64::from(subject.tgid) != reader && !scope::contains(&subject) {
             return None;
         }
         let (vpid, pid_namespace) = innermost_pid(task).unwrap_or((subject.tgid, 0));

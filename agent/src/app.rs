@@ -1,53 +1,64 @@
 //! The only place that knows all parts: configuration → parts, in order → run → drain.
 
+mod last;
+mod options;
+mod reload;
+mod running;
+mod tasks;
+
 use std::{
     process::ExitCode,
     sync::{Arc, atomic::Ordering::Relaxed},
-    time::Duration,
 };
 
 use anyhow::Context as _;
-use rustc_hash::FxHashSet;
-use tellwire_ebpf::wire::{Kind, Ring};
+use tellwire_ebpf::wire::Ring;
 use tokio::{
     net::TcpListener,
-    signal::unix::{Signal, SignalKind, signal},
+    signal::unix::{SignalKind, signal},
     sync::mpsc,
 };
 use tokio_util::sync::CancellationToken;
 
+use self::{
+    last::Last,
+    options::options,
+    reload::Reloader,
+    running::{Running, Signals},
+    tasks::{harvest, kernel_log, observer},
+};
 use crate::{
-    books::{Audit, Books},
+    books::Books,
     cli::RunArgs,
     config::{self, Config, Label, Listen},
     enrich::{containers::Containers, processes::Processes, users::Users},
-    events::action::{self, Action},
+    events::action,
     failure::Failure,
     host::HostRoot,
     http::{self, Readiness},
-    kernel::{Kernel, Sources, ledger::KernelBooks, offsets, options::Options, support},
+    kernel::{Kernel, Sources, ledger::KernelBooks, offsets, options::Options, ring::Usage, support},
     lines::{
+        clock::{boot_now, wall_now},
         fields::{Boot, Host},
         origin::{Agent, Origin, Place},
     },
     logging,
     metrics::{Histograms, Metrics, Parts},
-    outputs::{Fanout, Observer, Opened, Reopener},
-    pipeline::{Folds, Outbox, Pipeline, Recorder, Removed, Selection, State},
+    outputs::{Fanout, Opened, Registry},
+    own::{self, Own},
+    pipeline::{Folds, Order, Outbox, Pipeline, Recorder, Selection, State},
     redact::Redactor,
     scope::Scope,
 };
 
-/// What is queued for outputs when the agent stops is written within this time, or counted as dropped.
-const CLOSE: Duration = Duration::from_secs(5);
-
-/// How often counters of removed cgroups are taken out of the kernel's map.
-const HARVEST: Duration = Duration::from_secs(10);
+/// What the pipeline may be told at one time. Those who tell it more wait.
+const ORDERS: usize = 16;
 
 /// Runs the agent until a signal, or for the duration given.
 pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
     let config = Config::load(args, action::NAMES).map_err(Failure::usage)?;
-    logging::start(config.agent.log_level);
+    let level = logging::start(config.agent.log_level);
+    let read = wall_now();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -75,8 +86,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
     };
     let offsets = offsets::resolve(&btf).map_err(Failure::unavailable)?;
     drop(btf);
-    let selection = Selection::new(&config.agent);
-    let options = options(&config, &selection);
+    let options = options(&config, &Selection::new(&config.agent));
     let kernel = Kernel::load(&options, &support, &offsets, scope.as_ref()).map_err(Failure::unavailable)?;
     if !kernel.any_attached() {
         return Err(Failure::unavailable(anyhow::anyhow!(
@@ -91,9 +101,24 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
         .transpose()
         .context("--record")
         .map_err(Failure::usage)?;
-    let parts =
-        Assembly { config, options, host, support, kernel, opened, listener, selection, redactor, recorder };
-    let balanced = runtime.block_on(parts.run(args.duration)).map_err(Failure::bug)?;
+    let attached = boot_now();
+    let args = args.clone();
+    let parts = Assembly {
+        args,
+        config,
+        read,
+        level,
+        options,
+        host,
+        support,
+        kernel,
+        attached,
+        opened,
+        listener,
+        redactor,
+        recorder,
+    };
+    let balanced = runtime.block_on(parts.run()).map_err(Failure::bug)?;
     // A stalled stdout can keep a blocking thread forever; the process ends all the same.
     runtime.shutdown_background();
     if balanced {
@@ -105,153 +130,129 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
     }
 }
 
-const _: () = assert!(Action::COUNT <= crate::outputs::ACTIONS, "raise ACTIONS");
-
-/// The kernel side of the configuration.
-fn options(config: &Config, selection: &Selection) -> Options {
-    let is_told = |action: Action| selection.left_out(action).is_none();
-    let mut kinds = u32::MAX;
-    // The tables live on the other kinds, whether they make lines or not. Credential calls explain changed ids.
-    for (kind, is_needed) in [
-        (Kind::ExecFailed, is_told(Action::ExecFailed)),
-        (Kind::Connect, is_told(Action::Connect)),
-        (Kind::Close, selection.needs_close()),
-    ] {
-        if !is_needed {
-            kinds &= !(1 << kind as u32);
-        }
-    }
-    let kernel = &config.kernel;
-    let mut throttle = Ring::ALL.iter().map(|ring| match ring {
-        Ring::Urgent => kernel.throttle_urgent.get(),
-        Ring::Process => kernel.throttle_process.get(),
-        Ring::Network => kernel.throttle_network.get(),
-    });
-    Options {
-        ring_bytes: kernel.ring_bytes.get(),
-        args_bytes: kernel.args_bytes.get(),
-        pending_connects: kernel.pending_connects.get(),
-        open_connections: kernel.open_connections.get(),
-        cgroup_counters: kernel.cgroup_counters.get(),
-        throttle: std::array::from_fn(|_| throttle.next().unwrap_or(0)),
-        kinds,
-        function_hooks: kernel.function_hooks,
-        log_level: kernel.log as u8,
-    }
-}
-
 /// All that was checked and opened, before it runs.
 struct Assembly {
+    args: RunArgs,
     config: Config,
+    /// When the configuration was read, by the wall clock.
+    read: u64,
+    level: logging::Level,
     options: Options,
     host: HostRoot,
     support: support::Support,
     kernel: Kernel,
+    /// When the programs were attached, by boot time.
+    attached: u64,
     opened: Opened,
     listener: Option<TcpListener>,
-    selection: Selection,
     redactor: Redactor,
     recorder: Option<Recorder>,
 }
 
 impl Assembly {
     /// Puts the parts together, runs them, and drains; tells whether the books balance at the end.
-    async fn run(self, duration: Option<Duration>) -> anyhow::Result<bool> {
+    async fn run(self) -> anyhow::Result<bool> {
         let Self {
+            args,
             config,
+            read,
+            level,
             options,
             host,
             support,
             mut kernel,
+            attached,
             opened,
             listener,
-            selection,
             redactor,
             recorder,
         } = self;
         // Heard from here on: a signal that comes before there is anything to stop is not lost either.
         let signals = Signals::listen().context("listening for signals")?;
+        let hangup = signal(SignalKind::hangup()).context("listening for signals")?;
         let cancel = CancellationToken::new();
         let _kernel_log = (options.log_level != 0).then(|| kernel_log(&mut kernel, &cancel));
-        let Sources { rings, books: kernel_books, pending, wake } = kernel.take_sources(&options)?;
+        let Sources { rings, books: kernel_books, pending, wake, controls } =
+            kernel.take_sources(&options)?;
         let kernel_books = Arc::new(kernel_books);
         let books = Arc::new(Books::default());
+        books.processes_max.store(config.processes.max.get().into(), Relaxed);
+        books.config_time.store(read / 1_000_000_000, Relaxed);
         let histograms = Histograms::default();
-        let encodings = opened.encodings();
-        let fanout = opened.start(config.output.queue_bytes.get() as usize, &observer(&histograms))?;
-        let reopener = fanout.reopener();
-        let readiness = Arc::new(Readiness::default());
-        for probe in kernel.probes.iter().filter(|probe| !probe.is_attached()) {
-            let reason = probe.failure().unwrap_or_default();
-            readiness.degrade(format!("probe {} is not attached: {reason}", probe.probe.name));
-        }
-        let parts = Parts {
-            kernel: Arc::clone(&kernel_books),
-            books: Arc::clone(&books),
-            outputs: fanout.stats(),
-            probes: kernel.probes.clone(),
-            programs: kernel.program_handles(),
-            rings: rings.usages(),
-            capacities: vec![
-                ("cgroup_counters", options.cgroup_counters.into()),
-                ("pending_connects", options.pending_connects.into()),
-                ("processes", config.processes.max.get().into()),
-                ("cgroups", crate::enrich::containers::MAX as u64),
-            ],
-            kernel_release: support.release.clone(),
-            histograms: histograms.clone(),
-        };
-        if let Some(listener) = listener {
-            let metrics = Arc::new(Metrics::new(parts));
-            tokio::spawn(http::serve(listener, metrics, Arc::clone(&readiness), cancel.clone()));
-        }
+        let observer = observer(&histograms);
+        let fanout = opened.start(config.output.queue_bytes.get() as usize, &observer)?;
+        let outputs = fanout.registry();
+        let readiness = readiness(&kernel);
+        let counters = (Arc::clone(&kernel_books), Arc::clone(&books), histograms.clone());
+        let parts = scraped(counters, outputs.clone(), rings.usages(), &kernel, &options, &support);
+        let ring_bytes = parts.rings.iter().map(|(_, bytes, _)| bytes).sum();
+        serve(listener, parts, &readiness, &cancel);
 
-        let mut containers = Containers::default();
-        containers.scan(&support.hierarchies);
         let boot_id = host.boot_id().context("reading /proc/sys/kernel/random/boot_id")?;
-        let keep_exited = u64::try_from(config.processes.keep_exited.get().as_nanos()).unwrap_or(u64::MAX);
-        let max = config.processes.max.get() as usize;
-        let mut processes = Processes::new(boot_id.clone(), max, keep_exited);
-        processes.seed(&host, &kernel.seeds, &containers, &redactor);
-        kernel.seeds = Vec::new();
-        let users = Users::new(&host.join("/etc"));
-        let identity = Host { name: host.hostname(), id: host.machine_id(), boot: Boot { id: boot_id } };
-        let origin = Origin::new(&identity, &Agent::new(host.random_id()), place(&config.agent))?;
-        let mut state = State::new(processes, containers, users, origin, host.all_capabilities(), histograms);
-        state.command_line = config.agent.command_line;
-        state.folds = Folds::new(config.agent.fold_window.get());
+        let agent = Agent::new(host.random_id());
+        let state = state(&config, &host, &support, &mut kernel, &redactor, (&boot_id, &agent), histograms)?;
+
+        let last = Last::open(&config.agent.state_dir, &agent.ephemeral_id, &boot_id, &readiness);
+        let (orders, told) = mpsc::channel(ORDERS);
+        let started = last.started(&args, &config, &kernel, &support, attached);
+        // There is room: it is the first.
+        let _sent = orders.try_send(Order::Tell(started));
+        let own = own::Parts {
+            subject: own::subject(own::pid_on_host(&host), &host, &state.processes),
+            kernel: Arc::clone(&kernel_books),
+            outputs: outputs.clone(),
+            readiness: Arc::clone(&readiness),
+            alive: kernel.alive(&support),
+            ring_bytes,
+        };
 
         let (removed, gone) = mpsc::channel(4096);
         tokio::spawn(harvest(Arc::clone(&kernel_books), gone));
-        let attached = kernel.probes.iter().filter(|probe| probe.is_attached()).count();
-        tracing::info!(kernel = support.release, attached, probes = kernel.probes.len(), "watching");
+        say_watching(&kernel, &support);
         let pipeline = Pipeline {
             rings,
             wake,
             pending,
             redactor,
             state,
-            outbox: Outbox::new(fanout, encodings, selection),
+            outbox: Outbox::new(fanout, Selection::new(&config.agent)),
             books: Arc::clone(&books),
             readiness: Arc::clone(&readiness),
             removed,
+            own: Own::new(own, attached),
+            orders: told,
             poll_interval: config.kernel.poll_interval.get(),
             recorder,
         };
-        let mut running = tokio::spawn(pipeline.run(kernel, cancel.clone()));
-        let outbox = tokio::select! {
-            () = wait(signals, duration, &reopener) => {
-                cancel.cancel();
-                running.await
-            }
-            ended = &mut running => ended,
+        let duration = args.duration;
+        let pipeline = tokio::spawn(pipeline.run(kernel, cancel.clone()));
+        let notes = tokio::spawn(last.note(cancel.clone()));
+        let reloader = Reloader {
+            args,
+            config,
+            host,
+            hierarchies: support.hierarchies,
+            controls,
+            level,
+            outputs,
+            observer,
+            orders: orders.clone(),
+            books: Arc::clone(&books),
+            readiness: Arc::clone(&readiness),
         };
-        if outbox.is_err() {
-            readiness.fail("the pipeline ended by a panic".into());
-        }
-        let outbox = outbox.context("the pipeline ended by a panic")?;
-        outbox.into_fanout().close(CLOSE).await;
-        summarise(&kernel_books, &books)
+        let reloads = tokio::spawn(reloader.run(hangup, cancel.clone()));
+        let running = Running {
+            duration,
+            orders,
+            cancel,
+            pipeline,
+            notes,
+            reloads,
+            readiness,
+            kernel: kernel_books,
+            books,
+        };
+        running.until_the_end(signals).await
     }
 }
 
@@ -265,120 +266,84 @@ fn place(agent: &config::Agent) -> Place {
     }
 }
 
-/// The signals that mean something to the agent.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hangup: Signal,
-}
-
-impl Signals {
-    fn listen() -> std::io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hangup: signal(SignalKind::hangup())?,
-        })
+/// Serves metrics and health, where there is an address for it.
+fn serve(
+    listener: Option<TcpListener>,
+    parts: Parts,
+    readiness: &Arc<Readiness>,
+    cancel: &CancellationToken,
+) {
+    if let Some(listener) = listener {
+        let metrics = Arc::new(Metrics::new(parts));
+        tokio::spawn(http::serve(listener, metrics, Arc::clone(readiness), cancel.clone()));
     }
 }
 
-/// Returns when the agent is to stop.
-async fn wait(signals: Signals, duration: Option<Duration>, outputs: &Reopener) {
-    let Signals { mut terminate, mut interrupt, mut hangup } = signals;
-    let over = async {
-        match duration {
-            Some(duration) => tokio::time::sleep(duration).await,
-            None => std::future::pending().await,
-        }
-    };
-    tokio::pin!(over);
-    loop {
-        tokio::select! {
-            _ = terminate.recv() => return,
-            _ = interrupt.recv() => return,
-            () = &mut over => return,
-            _ = hangup.recv() => {
-                outputs.reopen();
-                tracing::info!("SIGHUP: outputs are opened again; the configuration is not read again yet");
-            }
-        }
+/// The parts that a scrape asks.
+fn scraped(
+    counters: (Arc<KernelBooks>, Arc<Books>, Histograms),
+    outputs: Registry,
+    rings: Vec<(Ring, u64, Usage)>,
+    kernel: &Kernel,
+    options: &Options,
+    support: &support::Support,
+) -> Parts {
+    let (kernel_books, books, histograms) = counters;
+    Parts {
+        kernel: kernel_books,
+        books,
+        outputs,
+        probes: kernel.probes.clone(),
+        programs: kernel.program_handles(),
+        rings,
+        capacities: vec![
+            ("cgroup_counters", options.cgroup_counters.into()),
+            ("pending_connects", options.pending_connects.into()),
+            ("cgroups", crate::enrich::containers::MAX as u64),
+        ],
+        kernel_release: support.release.clone(),
+        histograms,
     }
 }
 
-/// Observes how long lines took from the kernel's event to the end of their write.
-fn observer(histograms: &Histograms) -> Observer {
-    let histograms = histograms.clone();
-    Arc::new(move |facts| {
-        let now = crate::lines::clock::boot_now();
-        for fact in facts {
-            if let Some(histogram) = histograms.delivery.get(usize::from(fact.ring)) {
-                histogram.observe(Duration::from_nanos(now.saturating_sub(fact.time)).as_secs_f64());
-            }
-        }
-    })
+/// What is degraded from the start on.
+fn readiness(kernel: &Kernel) -> Arc<Readiness> {
+    let readiness = Readiness::default();
+    for probe in kernel.probes.iter().filter(|probe| !probe.is_attached()) {
+        let reason = probe.failure().unwrap_or_default();
+        readiness.degrade(format!("probe {} is not attached: {reason}", probe.probe.name));
+    }
+    Arc::new(readiness)
 }
 
-/// Takes the counters of removed cgroups out of the kernel's map, now and then.
-async fn harvest(books: Arc<KernelBooks>, mut removed: mpsc::Receiver<Removed>) {
-    let mut gone = FxHashSet::default();
-    let mut tick = tokio::time::interval(HARVEST);
-    loop {
-        tick.tick().await;
-        loop {
-            match removed.try_recv() {
-                Ok(cgroup) => {
-                    gone.insert(cgroup);
-                }
-                Err(mpsc::error::TryRecvError::Empty) => break,
-                Err(mpsc::error::TryRecvError::Disconnected) => return,
-            }
-        }
-        if gone.is_empty() {
-            continue;
-        }
-        match books.sweep(|key| gone.contains(&(u64::from(key.hierarchy), key.cgroup))) {
-            Ok(left) => gone.retain(|cgroup| left.contains(cgroup)),
-            Err(error) => tracing::warn!(%error, "counters of removed cgroups not harvested"),
-        }
-    }
+/// The tables, with what ran before the agent, and what all lines say alike. `run` is of this boot, by this agent.
+fn state(
+    config: &Config,
+    host: &HostRoot,
+    support: &support::Support,
+    kernel: &mut Kernel,
+    redactor: &Redactor,
+    run: (&str, &Agent),
+    histograms: Histograms,
+) -> anyhow::Result<State> {
+    let (boot_id, agent) = run;
+    let mut containers = Containers::default();
+    containers.scan(&support.hierarchies);
+    let keep_exited = u64::try_from(config.processes.keep_exited.get().as_nanos()).unwrap_or(u64::MAX);
+    let max = config.processes.max.get() as usize;
+    let mut processes = Processes::new(boot_id.to_owned(), max, keep_exited);
+    processes.seed(host, &std::mem::take(&mut kernel.seeds), &containers, redactor);
+    let users = Users::new(&host.join("/etc"));
+    let identity =
+        Host { name: host.hostname(), id: host.machine_id(), boot: Boot { id: boot_id.to_owned() } };
+    let origin = Origin::new(&identity, agent, place(&config.agent))?;
+    let mut state = State::new(processes, containers, users, origin, host.all_capabilities(), histograms);
+    state.command_line = config.agent.command_line;
+    state.folds = Folds::new(config.agent.fold_window.get());
+    Ok(state)
 }
 
-/// Forwards the diagnostics of the kernel programs to the agent's log.
-fn kernel_log(kernel: &mut Kernel, cancel: &CancellationToken) {
-    match kernel.kernel_log() {
-        Ok(mut logger) => {
-            let cancel = cancel.clone();
-            tokio::spawn(async move {
-                while !cancel.is_cancelled() {
-                    logger.flush();
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
-            });
-        }
-        Err(error) => tracing::warn!(%error, "no diagnostics of the kernel programs"),
-    }
-}
-
-/// Says what became of every record, one line a kind; tells whether nothing is missing.
-fn summarise(kernel: &KernelBooks, books: &Books) -> anyhow::Result<bool> {
-    let ledgers = kernel.ledgers()?;
-    let received = books.received();
-    for ((kind, ledger), received) in Kind::ALL.iter().zip(&ledgers).zip(received) {
-        let tellwire_ebpf::counters::Ledger { seen, submitted, ring_full, filtered, throttled, state_lost } =
-            *ledger;
-        tracing::info!(
-            action = kind.name(),
-            seen,
-            submitted,
-            ring_full,
-            filtered,
-            throttled,
-            state_lost,
-            received,
-            decode_errors =
-                books.decode_errors.get(*kind as usize).map_or(0, |counter| counter.load(Relaxed)),
-            "ledger"
-        );
-    }
-    Ok(Audit::is_exact(&ledgers, &received))
+fn say_watching(kernel: &Kernel, support: &support::Support) {
+    let attached = kernel.probes.iter().filter(|probe| probe.is_attached()).count();
+    tracing::info!(kernel = support.release, attached, probes = kernel.probes.len(), "watching");
 }

@@ -3,7 +3,7 @@
 //! Plain atomics, written by the pipeline and read when scraped. Together with the kernel's ledger
 //! they answer whether anything was lost, see [`Audit`].
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use rustc_hash::FxHashMap;
 use tellwire_ebpf::{
@@ -46,6 +46,14 @@ pub(crate) struct Books {
     pub(crate) cgroups: AtomicU64,
     pub(crate) cgroups_refused: AtomicU64,
     pub(crate) pending_connects: AtomicU64,
+    /// Processes that the table has room for.
+    pub(crate) processes_max: AtomicU64,
+    /// Bit n: the probe of row n was attached and is not any more.
+    pub(crate) probes_lost: AtomicU64,
+    /// The configuration file is not the one in use: it was refused.
+    pub(crate) config_refused: AtomicBool,
+    /// When the configuration in use was read, in seconds since 1970.
+    pub(crate) config_time: AtomicU64,
     /// Events whose container was looked up: in a container, on the host.
     pub(crate) enriched_container: AtomicU64,
     pub(crate) enriched_host: AtomicU64,

@@ -51,6 +51,8 @@ pub(crate) enum ConfigCommand {
         /// The file to check
         file: PathBuf,
     },
+    /// Print the JSON Schema of a configuration file
+    Schema,
     /// Print what `run` with these flags would use, and where each value comes from
     Show(Box<RunArgs>),
 }
@@ -69,7 +71,7 @@ pub(crate) struct EventsArgs {
     pub(crate) json_schema: bool,
 }
 
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub(crate) struct RunArgs {
     /// Configuration file [default: /etc/tellwire/tellwire.toml if it exists]
     #[arg(long, value_name = "FILE", env = "TELLWIRE_CONFIG")]

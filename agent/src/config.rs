@@ -3,6 +3,7 @@
 //! The doc comment of each key is its manual: `tellwire config default` prints it. A flag goes
 //! over its environment variable over the file over the default, decided in [`layer`] alone.
 
+mod changes;
 mod checks;
 mod choices;
 mod error;
@@ -10,6 +11,7 @@ mod file;
 mod outputs;
 mod render;
 mod values;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Display};
@@ -21,11 +23,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::cli::{Given, RunArgs};
 
+pub(crate) use changes::Changed;
 pub(crate) use choices::{Format, KernelLog, Label, Listen, LogLevel, Profile, Style, SyslogFormat};
 pub(crate) use error::ConfigError;
 pub(crate) use outputs::{Facility, Group, Output, OutputFile, OutputSpec, Peer};
-pub(crate) use render::default_toml;
+pub(crate) use render::{default_toml, json_schema};
 pub(crate) use values::{Count, PowerOfTwo, Size, Time, duration};
+pub(crate) use watch::FileWatch;
 
 /// Read if no other file is named and if it exists.
 const DEFAULT_FILE: &str = "/etc/tellwire/tellwire.toml";
@@ -68,6 +72,9 @@ pub(crate) struct Agent {
     pub(crate) labels: Vec<Label>,
     /// Where the host's root directory is seen: in a container, where it is mounted, say "/host".
     pub(crate) host_root: PathBuf,
+    /// Where the agent notes that it runs, in the file state.json, so that the next start can say how long
+    /// nobody looked. Two agents need one each. The agent makes it, and goes on without it.
+    pub(crate) state_dir: PathBuf,
     /// How much the agent says about itself, on stderr.
     pub(crate) log_level: LogLevel,
 }
@@ -162,6 +169,7 @@ impl Default for Agent {
             cloud_instance_id: String::new(),
             labels: Vec::new(),
             host_root: "/".into(),
+            state_dir: "/var/lib/tellwire".into(),
             log_level: LogLevel::Info,
         }
     }
@@ -207,6 +215,11 @@ impl Config {
     /// What `run` with these arguments uses. `known_types` are the names of all event types.
     pub(crate) fn load(args: &RunArgs, known_types: &[&str]) -> Result<Self, ConfigError> {
         load(args, known_types, Path::new(DEFAULT_FILE)).map(|(config, _)| config)
+    }
+
+    /// The file that `run` with these arguments reads, if it exists.
+    pub(crate) fn file(args: &RunArgs) -> &Path {
+        args.config.as_deref().unwrap_or(Path::new(DEFAULT_FILE))
     }
 
     /// What `path` says, without flags and environment.

@@ -15,6 +15,7 @@ mod lines;
 mod logging;
 mod metrics;
 mod outputs;
+mod own;
 mod pipeline;
 mod redact;
 mod scope;
@@ -66,6 +67,7 @@ fn dispatch(command: &Command) -> Result<ExitCode, Failure> {
             config::Config::from_file(file, events::action::NAMES).map_err(Failure::usage)?;
             print(&format!("{}: valid\n", file.display()))
         }
+        Command::Config(ConfigCommand::Schema) => print(&config::json_schema()),
         Command::Config(ConfigCommand::Show(args)) => {
             print(&config::show(args, events::action::NAMES).map_err(Failure::usage)?)
         }

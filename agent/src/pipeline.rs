@@ -34,9 +34,12 @@ pub(crate) use self::{
 };
 use crate::{
     books::Books,
+    config::{self, Config},
     http::Readiness,
     kernel::{Kernel, Wake, pending::PendingConnects, ring::Rings},
-    lines::clock::boot_now,
+    lines::{clock::boot_now, own::Notice},
+    outputs::Swap,
+    own::{Desk, Own},
     redact::Redactor,
 };
 
@@ -49,6 +52,26 @@ const IDLE: Duration = Duration::from_millis(100);
 /// A removed cgroup, for whoever harvests its counters: hierarchy and id.
 pub(crate) type Removed = (u64, u64);
 
+/// What the pipeline is told from outside, in between two cycles.
+#[derive(Debug)]
+pub(crate) enum Order {
+    /// Make a line of this.
+    Tell(Notice),
+    Change(Box<Change>),
+    /// Why it will be cancelled.
+    Stop(&'static str),
+}
+
+/// Another configuration, as far as it is the pipeline's. It was checked, and the kernel side has it already.
+#[derive(Debug)]
+pub(crate) struct Change {
+    pub(crate) config: Config,
+    pub(crate) redactor: Redactor,
+    pub(crate) outputs: Option<Swap>,
+    /// What is told of it, by the new rules.
+    pub(crate) notice: Notice,
+}
+
 /// Everything that the pipeline task owns.
 pub(crate) struct Pipeline {
     pub(crate) rings: Rings,
@@ -60,6 +83,8 @@ pub(crate) struct Pipeline {
     pub(crate) books: Arc<Books>,
     pub(crate) readiness: Arc<Readiness>,
     pub(crate) removed: mpsc::Sender<Removed>,
+    pub(crate) own: Own,
+    pub(crate) orders: mpsc::Receiver<Order>,
     /// How often the rings are read under traffic.
     pub(crate) poll_interval: Duration,
     /// Where the records go as they come, for the replay tests.
@@ -73,12 +98,18 @@ impl Pipeline {
         let mut housekeeping = Instant::now() + HOUSEKEEPING;
         let wakers = Wakers::new(&self.rings);
         self.arm();
+        let mut reason = "the agent stops";
+        // What is there already comes before the first event.
+        while let Ok(order) = self.orders.try_recv() {
+            self.obey(order, &mut reason);
+        }
         while !cancel.is_cancelled() {
             tokio::select! {
                 () = cancel.cancelled() => break,
                 () = sleep(pause) => {}
                 // The program that woke the reader has disarmed itself.
                 () = wakers.woken() => self.arm(),
+                Some(order) = self.orders.recv() => self.obey(order, &mut reason),
             }
             self.readiness.beat();
             let taken = self.cycle();
@@ -97,6 +128,11 @@ impl Pipeline {
         while self.cycle() > 0 {}
         self.sweep(None);
         self.publish();
+        while let Ok(order) = self.orders.try_recv() {
+            self.obey(order, &mut reason);
+        }
+        let (own, mut desk) = self.own();
+        own.end(reason, &mut desk);
         self.outbox.flush();
         if let Some(Err(error)) = self.recorder.map(Recorder::finish) {
             tracing::error!(%error, "recording not finished");
@@ -121,6 +157,41 @@ impl Pipeline {
         taken
     }
 
+    fn obey(&mut self, order: Order, reason: &mut &'static str) {
+        let notice = match order {
+            Order::Stop(why) => {
+                *reason = why;
+                return;
+            }
+            Order::Tell(notice) => notice,
+            Order::Change(change) => self.change(*change),
+        };
+        let (own, mut desk) = self.own();
+        own.tell(notice, None, &mut desk);
+        self.outbox.flush();
+    }
+
+    /// Takes over another configuration.
+    fn change(&mut self, change: Change) -> Notice {
+        let Change { config, redactor, outputs, notice } = change;
+        self.outbox.change(Selection::new(&config.agent), outputs);
+        self.redactor = redactor;
+        self.state.command_line = config.agent.command_line;
+        self.state.folds.set_window(config.agent.fold_window.get());
+        self.poll_interval = config.kernel.poll_interval.get();
+        let config::Processes { max, keep_exited } = &config.processes;
+        let kept = u64::try_from(keep_exited.get().as_nanos()).unwrap_or(u64::MAX);
+        self.state.processes.limit(max.get() as usize, kept);
+        self.books.processes_max.store(max.get().into(), Relaxed);
+        notice
+    }
+
+    /// The agent's own lines, and where they go.
+    fn own(&mut self) -> (&mut Own, Desk<'_>) {
+        let Self { own, state, outbox, books, .. } = self;
+        (own, Desk { state, outbox, books })
+    }
+
     fn arm(&mut self) {
         if let Err(error) = self.wake.arm() {
             // Then the timer alone wakes the reader.
@@ -135,6 +206,14 @@ impl Pipeline {
         self.sweep(Some(now));
         self.state.expire(now);
         self.publish();
+        let was_set = self.state.clock.refresh();
+        let (own, mut desk) = self.own();
+        if let Some(facts) = was_set {
+            tracing::warn!(step = facts.step_seconds, "the wall clock was set");
+            own.tell(Notice::Clock(Box::new(facts)), None, &mut desk);
+        }
+        own.look(now, &mut desk);
+        self.outbox.flush();
     }
 
     /// Tells connects whose outcome never came, and those that are told together: what is due at `now`, or all.

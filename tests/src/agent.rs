@@ -49,8 +49,10 @@ pub struct Stopped {
     pub ledgers: BTreeMap<String, Ledger>,
     /// What it said on stderr.
     pub log: Vec<String>,
-    /// What is in its file.
+    /// What is in its file, without what it tells of itself.
     pub events: Vec<Value>,
+    /// What it tells of itself: the family `agent`.
+    pub own: Vec<Value>,
 }
 
 impl Agent {
@@ -172,9 +174,31 @@ impl Agent {
         })
     }
 
-    /// All lines so far.
+    /// All lines so far, without what the agent tells of itself.
     pub fn events(&self) -> Vec<Value> {
-        self.lines().events().to_vec()
+        self.lines().events().iter().filter(|event| !is_own(event)).cloned().collect()
+    }
+
+    /// What the agent told of itself so far: the lines of the family `agent`.
+    pub fn own_events(&self) -> Vec<Value> {
+        self.lines().events().iter().filter(|event| is_own(event)).cloned().collect()
+    }
+
+    /// Writes another configuration into its file, in place.
+    pub fn configure(&self, toml: &str) {
+        let toml = setup::filled(toml, self.cgroup(), self.folder());
+        fs::write(self.config(), toml).expect("writing the configuration");
+    }
+
+    /// Its configuration file.
+    pub fn config(&self) -> PathBuf {
+        setup::config(self.folder())
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        let process = self.process.lock().unwrap_or_else(PoisonError::into_inner);
+        process.as_ref().map(process::Child::id).expect("an agent that runs")
     }
 
     /// The lines of this process so far, of this action.
@@ -251,7 +275,8 @@ impl Agent {
         let mut process = process.expect("an agent that runs");
         let status = until("the agent's end", || process.try_wait().expect("the agent's status"));
         let log = self.log.all();
-        Stopped { status, ledgers: log::ledgers(&log), log, events: self.events() }
+        let (own, events) = self.lines().events().iter().cloned().partition(is_own);
+        Stopped { status, ledgers: log::ledgers(&log), log, events, own }
     }
 
     /// Ends it by SIGTERM.
@@ -276,4 +301,9 @@ impl Drop for Agent {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+/// Whether the agent tells it of itself.
+fn is_own(event: &Value) -> bool {
+    at(event, "event.dataset").is_some_and(|dataset| dataset == "tellwire.agent")
 }

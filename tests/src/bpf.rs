@@ -1,10 +1,12 @@
-//! A program of the kernel's that forbids connects: assembled by hand, since two instructions do.
+//! Programs of the kernel's: one that forbids connects, assembled by hand, since two instructions do; and those of an
+//! agent, as others see them and take them away.
 
 #![expect(unsafe_code, reason = "bpf(2) has no safe wrapper")]
 
 use std::{
+    collections::BTreeSet,
     ffi::{c_int, c_long},
-    fs::File,
+    fs::{self, File},
     io,
     os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
     path::Path,
@@ -17,6 +19,9 @@ const BPF_PROG_TYPE_CGROUP_SOCK_ADDR: u32 = 18;
 const BPF_CGROUP_INET4_CONNECT: u32 = 10;
 const BPF_CGROUP_INET6_CONNECT: u32 = 11;
 const BPF_F_ALLOW_MULTI: u32 = 2;
+
+const BPF_LINK_GET_FD_BY_ID: c_int = 30;
+const BPF_LINK_DETACH: c_int = 34;
 
 /// `r0 = 0; exit`: zero denies.
 const DENY: [[u8; 8]; 2] = [[0xb7, 0, 0, 0, 0, 0, 0, 0], [0x95, 0, 0, 0, 0, 0, 0, 0]];
@@ -60,6 +65,37 @@ pub fn deny_connects(cgroup: &Path) {
         };
         bpf(BPF_PROG_ATTACH, &attributes).expect("attaching the program that denies");
     }
+}
+
+/// The ids of the programs that a process holds.
+pub fn programs_of(pid: u32) -> BTreeSet<u32> {
+    descriptors(pid).iter().filter_map(|about| number(about, "prog_id")).collect()
+}
+
+/// Detaches the programs on cgroups that a process attached, as `bpftool link detach` does; how many.
+pub fn detach_from_cgroups(pid: u32) -> usize {
+    let on_cgroup =
+        |about: &&String| about.lines().any(|line| line.split_whitespace().eq(["link_type:", "cgroup"]));
+    let links: BTreeSet<u32> =
+        descriptors(pid).iter().filter(on_cgroup).filter_map(|about| number(about, "link_id")).collect();
+    for link in &links {
+        let fd = c_int::try_from(bpf(BPF_LINK_GET_FD_BY_ID, &[*link, 0, 0]).expect("the link"))
+            .expect("a descriptor");
+        // SAFETY: a new descriptor.
+        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        bpf(BPF_LINK_DETACH, &[fd.as_raw_fd()]).expect("detaching it");
+    }
+    links.len()
+}
+
+/// What the kernel says of each descriptor of a process.
+fn descriptors(pid: u32) -> Vec<String> {
+    let folder = fs::read_dir(format!("/proc/{pid}/fdinfo")).expect("the agent's descriptors");
+    folder.filter_map(|entry| fs::read_to_string(entry.ok()?.path()).ok()).collect()
+}
+
+fn number(about: &str, key: &str) -> Option<u32> {
+    about.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':')?.trim().parse().ok())
 }
 
 fn load(kind: u32) -> io::Result<OwnedFd> {

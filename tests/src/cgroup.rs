@@ -14,13 +14,19 @@ use crate::wait::{limit, within};
 
 /// Made at the top of the hierarchy; removed with this value, and what still runs in it is killed.
 #[derive(Debug)]
-pub(crate) struct Cgroup {
+pub struct Cgroup {
     path: PathBuf,
     processes: File,
 }
 
+impl Default for Cgroup {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Cgroup {
-    pub(crate) fn new() -> Self {
+    pub fn new() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("tellwire-test-{}-{}", process::id(), COUNT.fetch_add(1, Relaxed));
         let path = root().join(name);
@@ -30,7 +36,7 @@ impl Cgroup {
         Self { path, processes }
     }
 
-    pub(crate) fn path(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         &self.path
     }
 

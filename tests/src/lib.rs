@@ -35,6 +35,7 @@ pub mod uring;
 mod wait;
 
 pub use agent::{Agent, Stopped};
+pub use cgroup::Cgroup;
 pub use child::{Child, exit_at_once, fork};
 pub use log::Ledger;
 pub use matching::at;

@@ -26,6 +26,8 @@ type Before = Box<dyn FnMut() -> io::Result<()> + Send + Sync>;
 #[derive(Default)]
 pub struct Setup {
     config: String,
+    config_file: Option<PathBuf>,
+    keeps_output: bool,
     default_profile: bool,
     arguments: Vec<OsString>,
     output: Option<String>,
@@ -34,10 +36,24 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// Its configuration file.
+    /// Its configuration. `{cgroup}` in it is the cgroup to watch, which no flag says then.
     #[must_use]
     pub fn config(mut self, toml: &str) -> Self {
         toml.clone_into(&mut self.config);
+        self
+    }
+
+    /// A file of the test's own, instead of one with [`Self::config`].
+    #[must_use]
+    pub fn config_file(mut self, file: &Path) -> Self {
+        self.config_file = Some(file.to_owned());
+        self
+    }
+
+    /// No flag says where lines go: the configuration does.
+    #[must_use]
+    pub fn output_of_config(mut self) -> Self {
+        self.keeps_output = true;
         self
     }
 
@@ -79,12 +95,21 @@ impl Setup {
     /// The command and the port where the agent will listen. `folder` is for its files.
     #[expect(unsafe_code, reason = "what runs between fork and exec is unsafe by its nature")]
     pub(crate) fn command(&mut self, cgroup: &Path, folder: &Path) -> (Command, u16) {
-        let config = folder.join("tellwire.toml");
-        fs::write(&config, &self.config).expect("writing the configuration");
+        let config = self.config_file.clone().unwrap_or_else(|| {
+            let config = config(folder);
+            fs::write(&config, filled(&self.config, cgroup, folder)).expect("writing the configuration");
+            config
+        });
         let output = self.output.clone().unwrap_or_else(|| format!("file:{}", events(folder).display()));
         let port = free_port();
         let mut command = tellwire(["run", "--config"]);
-        command.arg(config).arg("--cgroup").arg(cgroup).args(["--output", &output]);
+        command.arg(config);
+        if !self.config.contains(CGROUP) {
+            command.arg("--cgroup").arg(cgroup);
+        }
+        if !self.keeps_output {
+            command.args(["--output", &output]);
+        }
         if !self.default_profile {
             command.args(["--profile", "full"]);
         }
@@ -109,6 +134,32 @@ impl fmt::Debug for Setup {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("Setup").field("arguments", &self.arguments).finish_non_exhaustive()
     }
+}
+
+/// The agent's configuration file.
+pub(crate) fn config(folder: &Path) -> PathBuf {
+    folder.join("tellwire.toml")
+}
+
+/// Stands for the watched cgroup in a configuration.
+const CGROUP: &str = "{cgroup}";
+
+/// The configuration with the watched cgroup, and with a folder for the agent's notes that no other agent has
+/// unless it names one.
+pub(crate) fn filled(toml: &str, cgroup: &Path, folder: &Path) -> String {
+    let toml = toml.replace(CGROUP, &cgroup.display().to_string());
+    if toml.contains("state-dir") {
+        return toml;
+    }
+    let key = format!("state-dir = \"{}\"", folder.join("state").display());
+    // Behind the section's own keys, so that the lines of the test's text keep their numbers.
+    if let Some(section) = toml.find("[agent]\n") {
+        let end = toml[section..].find("\n[").map_or(toml.len(), |next| section + next + 1);
+        let (before, after) = toml.split_at(end);
+        let newline = if before.ends_with('\n') { "" } else { "\n" };
+        return format!("{before}{newline}{key}\n{after}");
+    }
+    format!("{toml}\n[agent]\n{key}\n")
 }
 
 /// The file that the agent's lines go to.

@@ -86,6 +86,7 @@ fn pages(sh: &Shell) -> Result<Vec<Page>> {
         },
         Page { path: "docs/cli.md", text: filled(include_str!("docs/cli.md"), &[("help", &help)])? },
         Page { path: "docs/events.schema.json", text: schema },
+        Page { path: "docs/configuration.schema.json", text: agent.says(&["config", "schema"])? },
     ];
     if is_root() {
         let exposition = metrics::scrape(&agent.0)?;

@@ -44,6 +44,10 @@ pub(super) fn check(config: &Config, known_types: &[&str]) -> Result<(), Fault> 
         let wrong = format!("host-root {} is no absolute path", agent.host_root.display());
         return Err(Fault::new("agent.host-root", None, wrong, "write one that begins with /"));
     }
+    if !agent.state_dir.is_absolute() {
+        let wrong = format!("state-dir {} is no absolute path", agent.state_dir.display());
+        return Err(Fault::new("agent.state-dir", None, wrong, "write one that begins with /"));
+    }
     check_redaction(redaction)?;
     check_outputs(&output.to)?;
     check_files(&output.file, &HostRoot::new(&agent.host_root))?;

@@ -9,6 +9,7 @@ use clap::ValueEnum;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::Deserializer;
 use serde::{Deserialize, Serialize, Serializer};
+use serde_json::{Value, json};
 
 use super::values::{Raw, read, schema};
 
@@ -46,6 +47,10 @@ macro_rules! choices {
                     _ => None,
                 }
             }
+
+            fn rules() -> Value {
+                json!({ "enum": [$($text),*] })
+            }
         }
 
         word!($name);
@@ -58,6 +63,11 @@ pub(super) trait Word: Sized {
     fn accepts() -> String;
 
     fn read(text: &str) -> Option<Self>;
+
+    /// What JSON Schema can say of it.
+    fn rules() -> Value {
+        json!({ "type": "string" })
+    }
 }
 
 /// Text of the file or of the command line as a [`Word`].
@@ -88,7 +98,7 @@ macro_rules! word {
             }
 
             fn json_schema(_: &mut SchemaGenerator) -> Schema {
-                schema(&Self::accepts())
+                schema(&Self::accepts(), <Self as Word>::rules())
             }
         }
     };

@@ -120,6 +120,20 @@ pub(crate) enum Peer {
     Udp(String, u16),
 }
 
+impl OutputSpec {
+    /// The name of its kind, in metrics too; none for no output.
+    pub(crate) const fn kind(&self) -> Option<&'static str> {
+        match self {
+            Self::Stdout => Some("stdout"),
+            Self::File(_) => Some("file"),
+            Self::Journald(_) => Some("journald"),
+            Self::Syslog(_) => Some("syslog"),
+            Self::Ndjson(_) => Some("ndjson"),
+            Self::None => None,
+        }
+    }
+}
+
 impl Word for OutputSpec {
     fn accepts() -> String {
         "\"stdout\", \"file:PATH\", \"journald\", \"syslog:unix:PATH\", \"syslog:tcp:HOST:PORT\", \

@@ -6,7 +6,7 @@ use std::fmt::Display;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value};
 
-use super::{Config, Source, Sources};
+use super::{Config, Source, Sources, changes::is_live};
 
 /// Comments are wrapped here.
 const WIDTH: usize = 100;
@@ -17,7 +17,8 @@ pub(crate) fn default_toml() -> String {
     comment(
         &mut text,
         "Configuration of tellwire: every key with its default, and any of them may be left out. \
-         Flags and environment variables (TELLWIRE_...) go over this file.",
+         Flags and environment variables (TELLWIRE_...) go over this file. It is read again when it \
+         changes and on SIGHUP.",
     );
     for section in sections(&Config::default()) {
         text.push('\n');
@@ -36,10 +37,19 @@ pub(crate) fn default_toml() -> String {
                 ("", Some(accepts)) => comment(&mut text, &format!("Accepts a list of {accepts}.")),
                 (accepts, _) => comment(&mut text, &format!("Accepts {accepts}.")),
             }
+            if !is_live(&format!("{}.{}", section.name, key.name)) {
+                comment(&mut text, "A change takes effect at the next start.");
+            }
             push(&mut text, format_args!("{} = {}", key.name, key.value));
         }
     }
     text
+}
+
+/// The JSON Schema of the file, for editors and for those who write it by program.
+pub(crate) fn json_schema() -> String {
+    let schema = SchemaSettings::default().into_generator().into_root_schema_for::<Config>();
+    serde_json::to_string_pretty(&schema).unwrap_or_default() + "\n"
 }
 
 /// `config`, and where each of its values comes from.
@@ -69,23 +79,24 @@ fn properties(schema: &Value) -> Map<String, Value> {
     schema.get("properties").and_then(Value::as_object).cloned().unwrap_or_default()
 }
 
-struct Section {
-    name: String,
+pub(super) struct Section {
+    pub(super) name: String,
     schema: Value,
-    keys: Vec<Key>,
+    pub(super) keys: Vec<Key>,
 }
 
-struct Key {
-    name: String,
+pub(super) struct Key {
+    pub(super) name: String,
     schema: Value,
-    value: toml::Value,
+    pub(super) value: toml::Value,
 }
 
 fn text_of<'a>(schema: &'a Value, name: &str) -> &'a str {
     schema.get(name).and_then(Value::as_str).unwrap_or_default()
 }
 
-fn sections(config: &Config) -> Vec<Section> {
+/// Every section of the file with its keys.
+pub(super) fn sections(config: &Config) -> Vec<Section> {
     // What cannot be written as TOML cannot have been read: every path is UTF-8.
     let values = toml::Value::try_from(config).unwrap_or(toml::Value::Boolean(false));
     let section = |(name, schema): (String, Value)| {

@@ -8,6 +8,7 @@ use jiff::SignedDuration;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserializer, Error, Unexpected, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
+use serde_json::{Value, json};
 
 const UNITS: [(&str, u64); 4] = [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
 
@@ -191,14 +192,32 @@ impl<T, F: Fn(Raw<'_>) -> Option<T>> Visitor<'_> for Reader<F> {
     }
 }
 
-/// The schema of a value: what it accepts, for the documentation of the key that has it.
-pub(super) fn schema(accepts: &str) -> Schema {
-    json_schema!({ "accepts": accepts })
+/// The schema of a value: what it accepts, for the documentation of the key that has it, and what of that JSON Schema
+/// can say.
+pub(super) fn schema(accepts: &str, rules: Value) -> Schema {
+    let mut schema = json_schema!({ "accepts": accepts });
+    if let Value::Object(rules) = rules {
+        schema.ensure_object().extend(rules);
+    }
+    schema
+}
+
+/// A number of bytes, as a number or with a unit.
+fn bytes_rules(min: u64, max: u64) -> Value {
+    json!({ "type": ["integer", "string"], "minimum": min, "maximum": max, "pattern": "^ *[0-9]+ *([KMGT]iB)? *$" })
+}
+
+fn count_rules(min: u64, max: u64) -> Value {
+    json!({ "type": "integer", "minimum": min, "maximum": max })
+}
+
+fn time_rules(_: u64, _: u64) -> Value {
+    json!({ "type": "string" })
 }
 
 /// How each kind of number is read and written.
 macro_rules! number {
-    ($name:ident<$range:ty>, $read:expr, $write:expr) => {
+    ($name:ident<$range:ty>, $read:expr, $write:expr, $rules:expr) => {
         impl<'de, const MIN: $range, const MAX: $range> Deserialize<'de> for $name<MIN, MAX> {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 read(deserializer, Self::accepts(), |raw| $read(&raw, MIN, MAX).map(Self))
@@ -221,17 +240,17 @@ macro_rules! number {
             }
 
             fn json_schema(_: &mut SchemaGenerator) -> Schema {
-                schema(&Self::accepts())
+                schema(&Self::accepts(), $rules(MIN.into(), MAX.into()))
             }
         }
     };
 }
 
-number!(Size<u32>, read_size, write_size);
-number!(Bytes<u64>, read_bytes, write_bytes);
-number!(PowerOfTwo<u32>, read_power_of_two, write_size);
-number!(Count<u32>, read_count, write_count);
-number!(Time<u64>, read_time, write_time);
+number!(Size<u32>, read_size, write_size, bytes_rules);
+number!(Bytes<u64>, read_bytes, write_bytes, bytes_rules);
+number!(PowerOfTwo<u32>, read_power_of_two, write_size, bytes_rules);
+number!(Count<u32>, read_count, write_count, count_rules);
+number!(Time<u64>, read_time, write_time, time_rules);
 
 fn read_size(raw: &Raw<'_>, min: u32, max: u32) -> Option<u32> {
     size(raw).and_then(|bytes| u32::try_from(bytes).ok()).filter(|bytes| (min..=max).contains(bytes))

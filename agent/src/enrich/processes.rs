@@ -78,6 +78,12 @@ impl Processes {
         Self { map: FxHashMap::default(), exited: VecDeque::new(), boot_id, max, kept_ns, refused: 0 }
     }
 
+    /// Other limits. Processes beyond a smaller one stay until they end.
+    pub(crate) fn limit(&mut self, max: usize, kept_ns: u64) {
+        self.max = max;
+        self.kept_ns = kept_ns;
+    }
+
     /// Takes in what ran before the agent; /proc adds the executable, which the iterator cannot give.
     pub(crate) fn seed(
         &mut self,

@@ -62,6 +62,14 @@ actions! {
     Capset = "capset", "privilege", "iam", "change", "capset(2).";
     CredentialsChanged = "credentials_changed", "privilege", "iam", "change",
         "A process has other ids than it had, by no call that was seen and no set-id program.";
+    AgentStarted = "agent_started", "agent", "host", "start", "The agent looks from here on.";
+    AgentStopped = "agent_stopped", "agent", "host", "end", "The agent has stopped looking.";
+    EventsLost = "events_lost", "agent", "host", "info", "Events of a while made no line, though they should have.";
+    ProbeLost = "probe_lost", "agent", "host", "change", "Somebody has detached a probe.";
+    ConfigChanged = "config_changed", "agent", "configuration", "change",
+        "The configuration was read again, and taken over or refused as a whole.";
+    ClockChanged = "clock_changed", "agent", "host", "change", "The wall clock was set.";
+    Ledger = "ledger", "agent", "host", "info", "Once a minute: what was seen, and what became of it.";
 }
 
 impl Action {

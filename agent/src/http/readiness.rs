@@ -1,5 +1,6 @@
 //! Whether the agent does its work: fully, in part, or not at all.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -21,6 +22,8 @@ pub(crate) struct Readiness {
 #[derive(Debug, Clone, Default)]
 struct Faults {
     degraded: Vec<String>,
+    /// Degraded for as long as it lasts, by what it is about.
+    passing: BTreeMap<&'static str, String>,
     failed: Vec<String>,
 }
 
@@ -53,6 +56,15 @@ impl Readiness {
         add(&mut self.faults().degraded, reason);
     }
 
+    /// The same, until it is said that it works again.
+    pub(crate) fn degrade_for_now(&self, about: &'static str, reason: Option<String>) {
+        let passing = &mut self.faults().passing;
+        match reason {
+            Some(reason) => passing.insert(about, reason),
+            None => passing.remove(about),
+        };
+    }
+
     /// The agent does not do its work.
     pub(crate) fn fail(&self, reason: String) {
         add(&mut self.faults().failed, reason);
@@ -68,7 +80,8 @@ impl Readiness {
     }
 
     fn report_at(&self, now: Instant) -> Report {
-        let Faults { degraded, mut failed } = self.faults().clone();
+        let Faults { mut degraded, passing, mut failed } = self.faults().clone();
+        degraded.extend(passing.into_values());
         let silence = self.millis(now).saturating_sub(self.beat.load(Relaxed));
         if u128::from(silence) >= STUCK.as_millis() {
             add(&mut failed, "pipeline is stuck".into());
@@ -123,6 +136,12 @@ mod tests {
             readiness.degrade("exit is not attached".into());
         }
         let degraded = r#"{"status":"degraded","degraded":["exit is not attached"]}"#;
+        assert_eq!(json(&readiness, now), degraded);
+        readiness.degrade_for_now("config", Some("old".into()));
+        readiness.degrade_for_now("config", Some("refused".into()));
+        let both = r#"{"status":"degraded","degraded":["exit is not attached","refused"]}"#;
+        assert_eq!(json(&readiness, now), both);
+        readiness.degrade_for_now("config", None);
         assert_eq!(json(&readiness, now), degraded);
         readiness.fail("no probe is attached".into());
         let failed =

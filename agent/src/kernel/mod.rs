@@ -3,8 +3,10 @@
 //! `support` gathers facts, `btf` and `offsets` find fields, `probes` is the hook table, `attach` its reader, `ring` and
 //! `ledger` read what the programs write. [`Kernel::load`] puts them together.
 
+mod alive;
 mod attach;
 pub(crate) mod btf;
+mod controls;
 pub(crate) mod ledger;
 pub(crate) mod offsets;
 pub(crate) mod options;
@@ -21,16 +23,16 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use anyhow::Context as _;
 use aya::{
     Btf, Ebpf, EbpfLoader,
-    maps::{Array, HashMap, Map, MapData},
+    maps::{Array, Map, MapData},
 };
-use tellwire_ebpf::{
-    offsets::Offsets,
-    settings::{CgroupKey, Host, Settings},
-    wire::Ring,
-};
+use tellwire_ebpf::{offsets::Offsets, settings::Host, wire::Ring};
 use zerocopy::IntoBytes as _;
 
-pub(crate) use self::attach::Attached;
+pub(crate) use self::{
+    alive::{Alive, Detached},
+    attach::Attached,
+    controls::Controls,
+};
 use self::{
     attach::Ways,
     ledger::KernelBooks,
@@ -59,6 +61,7 @@ pub(crate) struct Sources {
     pub(crate) books: KernelBooks,
     pub(crate) pending: PendingConnects,
     pub(crate) wake: Wake,
+    pub(crate) controls: Controls,
 }
 
 /// Arms the kernel's early wake-up.
@@ -119,7 +122,7 @@ impl Kernel {
             .btf(None)
             .load(OBJECT)
             .context("loading the kernel programs")?;
-        set_settings(&mut ebpf, &options.settings())?;
+        controls::first_settings(&mut ebpf, &options.settings())?;
 
         let mut kernel = Self { ebpf, probes: Vec::new(), seeds: Vec::new() };
         // Large, and dropped when all is attached: only programs on functions and the iterator need it.
@@ -135,7 +138,7 @@ impl Kernel {
             if probe.name == "cgroup_rmdir"
                 && let Some(scope) = scope
             {
-                kernel.set_scope(scope)?;
+                controls::first_scope(&mut kernel.ebpf, scope)?;
             }
         }
         kernel.seeds = seed::read(&mut kernel.ebpf, types.as_ref()).unwrap_or_else(|error| {
@@ -153,15 +156,6 @@ impl Kernel {
         self.probes.iter().any(Attached::is_attached)
     }
 
-    fn set_scope(&mut self, scope: &Scope) -> anyhow::Result<()> {
-        let map = self.ebpf.map_mut("SCOPE").context("the map SCOPE is missing")?;
-        let mut map: HashMap<_, [u64; 2], u8> = HashMap::try_from(map)?;
-        for CgroupKey { id, hierarchy } in scope.scan() {
-            map.insert([id, hierarchy], 1, 0).context("more cgroups in scope than the map holds")?;
-        }
-        Ok(())
-    }
-
     /// Takes the maps that the agent's parts read. Once.
     pub(crate) fn take_sources(&mut self, options: &Options) -> anyhow::Result<Sources> {
         let mut reader = |name, ring| Reader::new(self.take(name)?, options.bytes_of(ring) as usize);
@@ -174,7 +168,13 @@ impl Kernel {
             KernelBooks::new(self.take("LEDGER")?, self.take("COUNTS")?, self.take("COUNTS_OVERFLOW")?)?;
         let pending = PendingConnects::new(self.take("PENDING")?, self.take("ATTEMPTS")?)?;
         let wake = Wake(Array::try_from(Map::Array(self.take("WAKE_ARMED")?))?);
-        Ok(Sources { rings, books, pending, wake })
+        let controls = Controls::new(self.take("SETTINGS")?, self.take("SCOPE")?)?;
+        Ok(Sources { rings, books, pending, wake, controls })
+    }
+
+    /// What tells whether the probes stay attached.
+    pub(crate) fn alive(&self, support: &Support) -> Alive {
+        Alive::new(&self.ebpf, &self.probes, support)
     }
 
     /// The programs of each attached probe, for their statistics.
@@ -223,14 +223,6 @@ impl Kernel {
             _ => anyhow::bail!("the map {name} is missing"),
         }
     }
-}
-
-fn set_settings(ebpf: &mut Ebpf, settings: &Settings) -> anyhow::Result<()> {
-    let map = ebpf.map_mut("SETTINGS").context("the map SETTINGS is missing")?;
-    let mut map: Array<_, [u32; size_of::<Settings>() / 4]> = Array::try_from(map)?;
-    let words: [u32; size_of::<Settings>() / 4] = zerocopy::transmute!(*settings);
-    map.set(0, words, 0)?;
-    Ok(())
 }
 
 /// The facts as bytes, for a global.

@@ -40,7 +40,7 @@ pub(crate) struct Frame<'a> {
 }
 
 impl<'a> Frame<'a> {
-    fn line(&self, action: Action, outcome: Option<&'static str>, users: &mut Users) -> Line<'a> {
+    pub(super) fn line(&self, action: Action, outcome: Option<&'static str>, users: &mut Users) -> Line<'a> {
         let Header { sequence, cpu, kind, redacted, .. } = *self.header;
         let who = self.who;
         let Origin { host, host_name, agent, orchestrator, cloud, labels } = self.origin;

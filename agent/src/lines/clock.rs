@@ -2,7 +2,13 @@
 
 use rustix::time::{ClockId, clock_gettime};
 
+use super::own::ClockFacts;
+
 const NANOS: i128 = 1_000_000_000;
+
+/// The offset may move so far from one reading to the next and be a clock that is slewed or that drifts: five hundred
+/// parts in a million are the kernel's limit. What is beyond was set.
+const STEP: i128 = NANOS;
 
 /// Turns CLOCK_BOOTTIME into RFC 3339.
 #[derive(Debug)]
@@ -32,9 +38,21 @@ impl Clock {
         Self { offset, second: i64::MIN, prefix: String::new() }
     }
 
-    /// Reads the offset again: the wall clock can have been set.
-    pub(crate) fn refresh(&mut self) {
-        self.offset = offset();
+    /// Reads the offset again; tells if the wall clock was set.
+    pub(crate) fn refresh(&mut self) -> Option<ClockFacts> {
+        self.set_offset(offset())
+    }
+
+    fn set_offset(&mut self, new: i128) -> Option<ClockFacts> {
+        let old = self.offset;
+        self.offset = new;
+        // What was written for this second is true no more.
+        self.second = i64::MIN;
+        ((new - old).abs() > STEP).then(|| ClockFacts {
+            step_seconds: seconds(new - old),
+            old_offset: seconds(old),
+            new_offset: seconds(new),
+        })
     }
 
     /// The wall-clock time of a boot time, in nanoseconds since 1970.
@@ -71,9 +89,19 @@ impl Clock {
     }
 }
 
+#[expect(clippy::cast_precision_loss, reason = "microseconds of this century have room")]
+fn seconds(nanos: i128) -> f64 {
+    nanos as f64 / NANOS as f64
+}
+
 /// CLOCK_BOOTTIME now, in nanoseconds.
 pub(crate) fn boot_now() -> u64 {
     u64::try_from(nanos(ClockId::Boottime)).unwrap_or_default()
+}
+
+/// `CLOCK_REALTIME` now, in nanoseconds.
+pub(crate) fn wall_now() -> u64 {
+    u64::try_from(nanos(ClockId::Realtime)).unwrap_or_default()
 }
 
 fn offset() -> i128 {
@@ -96,5 +124,19 @@ mod tests {
         assert_eq!(clock.text(1), "2023-11-14T22:13:20.000000001Z");
         assert_eq!(clock.text(999_999_999), "2023-11-14T22:13:20.999999999Z");
         assert_eq!(clock.text(1_000_000_000), "2023-11-14T22:13:21.000000000Z");
+    }
+
+    #[test]
+    fn a_clock_that_was_set_is_told_and_one_that_drifts_is_followed() {
+        let mut clock = Clock::fixed(1_700_000_000 * NANOS);
+        assert_eq!(clock.text(0), "2023-11-14T22:13:20.000000000Z");
+        assert_eq!(clock.set_offset(1_700_000_000 * NANOS + 500_000_000), None);
+        assert_eq!(clock.text(0), "2023-11-14T22:13:20.500000000Z");
+        let back = clock.set_offset(1_699_996_400 * NANOS + 500_000_000);
+        let facts =
+            ClockFacts { step_seconds: -3600.0, old_offset: 1_700_000_000.5, new_offset: 1_699_996_400.5 };
+        assert_eq!(back, Some(facts));
+        assert_eq!(clock.text(0), "2023-11-14T21:13:20.500000000Z");
+        assert!(clock.set_offset(1_699_996_401 * NANOS + 500_000_001).is_some());
     }
 }

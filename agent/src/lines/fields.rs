@@ -5,6 +5,8 @@ use std::{borrow::Cow, net::IpAddr, sync::Arc};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Serialize, Serializer};
 
+use super::own;
+
 /// A number that ECS has as a keyword: written as a string, without making one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Id(pub(crate) u32);
@@ -55,7 +57,7 @@ pub(crate) struct EventFields<'a> {
     pub(crate) duration: Option<u64>,
     /// Why it ended so.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) reason: Option<&'a str>,
+    pub(crate) reason: Option<Cow<'a, str>>,
 }
 
 /// The node.
@@ -268,6 +270,20 @@ pub(crate) struct Tellwire<'a> {
     pub(crate) connect: Option<ConnectFacts>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) credentials: Option<Box<CredentialFacts>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) started: Option<Box<own::StartedFacts>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) stopped: Option<Box<own::StoppedFacts>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) lost: Option<Box<own::LostFacts>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) probe: Option<Box<own::ProbeFacts>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) config: Option<Box<own::ConfigFacts>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) clock: Option<Box<own::ClockFacts>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) ledger: Option<Box<own::LedgerFacts>>,
 }
 
 /// Facts of an execution.

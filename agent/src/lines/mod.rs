@@ -8,6 +8,7 @@ pub(crate) mod clock;
 pub(crate) mod fields;
 pub(crate) mod names;
 pub(crate) mod origin;
+pub(crate) mod own;
 pub(crate) mod pretty;
 pub(crate) mod schema;
 

@@ -90,6 +90,8 @@ fn what(line: &Line<'_>, to: &mut impl std::io::Write) -> std::io::Result<()> {
             "{}:{} -> {}:{}",
             credentials.old.euid.0, credentials.old.egid.0, credentials.new.euid.0, credentials.new.egid.0
         )?;
+    } else if let Some(summary) = super::own::summary(line) {
+        write!(to, "{}", printable(&summary))?;
     }
     if let Some(error) = &line.error {
         write!(to, " {RED}{}{RESET}", error.code)?;

@@ -42,11 +42,12 @@ impl Parts {
                 lost.push(([("stage", stage), ("action", action)], value));
             }
         }
+        let all_outputs = self.outputs.all();
         for action in Action::ALL {
             let index = *action as usize;
             let dropped =
                 |counters: &[AtomicU64]| counters.get(index).map_or(0, |counter| counter.load(Relaxed));
-            let outputs: u64 = self.outputs.iter().map(|(_, stats)| dropped(&stats.dropped_by_action)).sum();
+            let outputs: u64 = all_outputs.iter().map(|(_, stats)| dropped(&stats.dropped_by_action)).sum();
             lost.push((
                 [("stage", "output"), ("action", action.name())],
                 outputs + dropped(&self.books.encode_errors),
@@ -144,14 +145,29 @@ impl Parts {
             "processes" => load(&books.processes),
             _ => load(&books.cgroups),
         };
-        let maps: Vec<_> =
-            self.capacities.iter().map(|(map, capacity)| ([("map", *map)], *capacity)).collect();
+        let processes = ("processes", load(&books.processes_max));
+        let maps: Vec<_> = self
+            .capacities
+            .iter()
+            .chain([&processes])
+            .map(|(map, capacity)| ([("map", *map)], *capacity))
+            .collect();
         let used: Vec<_> =
             maps.iter().map(|(labels, _)| (labels.as_slice(), float(entries(labels[0].1)))).collect();
         sink.gauge("tellwire_map_entries", "Entries in use.", &used)?;
         let capacity: Vec<_> =
             maps.iter().map(|(labels, capacity)| (labels.as_slice(), float(*capacity))).collect();
         sink.gauge("tellwire_map_capacity", "Entries that there is room for.", &capacity)?;
+        sink.gauge(
+            "tellwire_config_last_reload_successful",
+            "Whether the configuration in use is that of the file: 0 if the file was refused since.",
+            &[(&[], f64::from(u8::from(!books.config_refused.load(Relaxed))))],
+        )?;
+        sink.gauge(
+            "tellwire_config_last_reload_timestamp_seconds",
+            "When the configuration in use was read.",
+            &[(&[], float(load(&books.config_time)))],
+        )?;
         sink.info(
             "tellwire_build_info",
             "The build that runs, and the kernel that it runs on.",
@@ -190,8 +206,9 @@ impl Parts {
              without, or `folded` into one line with others.",
             &left_out,
         )?;
+        let all_outputs = self.outputs.all();
         let outputs = |value: fn(&crate::outputs::OutputStats) -> u64| -> Vec<_> {
-            self.outputs.iter().map(|(name, stats)| ([("output", name.as_ref())], value(stats))).collect()
+            all_outputs.iter().map(|(name, stats)| ([("output", name.as_ref())], value(stats))).collect()
         };
         let written = outputs(|stats| stats.events.load(Relaxed));
         counter(sink, "tellwire_output_events_total", "Lines written, by output.", &written)?;
@@ -231,10 +248,15 @@ impl Parts {
     }
 
     fn probes(&self, sink: &mut Sink<'_>) -> Result<(), Error> {
+        let lost = self.books.probes_lost.load(Relaxed);
         let attached: Vec<_> = self
             .probes
             .iter()
-            .map(|probe| ([("probe", probe.probe.name)], f64::from(u8::from(probe.is_attached()))))
+            .enumerate()
+            .map(|(number, probe)| {
+                let is_attached = probe.is_attached() && lost >> number & 1 == 0;
+                ([("probe", probe.probe.name)], f64::from(u8::from(is_attached)))
+            })
             .collect();
         let samples: Vec<_> = attached.iter().map(|(labels, value)| (labels.as_slice(), *value)).collect();
         sink.gauge("tellwire_probe_attached", "Whether the probe is attached: 1 yes, 0 no.", &samples)?;

@@ -26,14 +26,14 @@ use crate::{
     books::{Audit, Books},
     http::MetricsSource,
     kernel::{Attached, ledger::KernelBooks, possible_cpus, program_info, ring::Usage},
-    outputs::OutputStats,
+    outputs,
 };
 
 /// The smallest record, ring header included: what a ring holds at the most is its size over this.
-const SMALLEST_RECORD: u64 = 152;
+pub(crate) const SMALLEST_RECORD: u64 = 152;
 
 /// Programs that one CPU can be in the middle of: task, softirq, hardirq, NMI.
-const NESTING: u64 = 4;
+pub(crate) const NESTING: u64 = 4;
 
 /// Everything that is read for a scrape.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ pub(crate) struct Metrics {
 pub(crate) struct Parts {
     pub(crate) kernel: Arc<KernelBooks>,
     pub(crate) books: Arc<Books>,
-    pub(crate) outputs: Vec<(Arc<str>, Arc<OutputStats>)>,
+    pub(crate) outputs: outputs::Registry,
     pub(crate) probes: Vec<Attached>,
     /// Programs of the probes: statistics are asked from the kernel.
     pub(crate) programs: Vec<(&'static str, OwnedFd)>,

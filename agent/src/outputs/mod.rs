@@ -7,6 +7,7 @@ mod archive;
 mod file;
 mod frame;
 mod queue;
+mod registry;
 mod remote;
 mod stdout;
 #[cfg(test)]
@@ -21,7 +22,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::Notify;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -29,6 +30,7 @@ use crate::config::{self, OutputSpec};
 use crate::host::HostRoot;
 use frame::Frame;
 use queue::Queue;
+pub(crate) use registry::Registry;
 use writer::{Stop, Target, Writer};
 
 /// Room for the actions of all events; an action's number is its index.
@@ -111,10 +113,14 @@ pub(crate) struct OpenError {
 }
 
 /// Outputs that can be written to, before anything is attached.
-pub(crate) struct Opened(Vec<OpenOutput>);
+pub(crate) struct Opened {
+    outputs: Vec<OpenOutput>,
+    registry: Registry,
+}
 
 struct OpenOutput {
     name: Arc<str>,
+    spec: OutputSpec,
     pretty: bool,
     stats: Arc<OutputStats>,
     target: Box<dyn Target>,
@@ -123,41 +129,39 @@ struct OpenOutput {
 /// Outputs that run.
 pub(crate) struct Fanout {
     outputs: Vec<Output>,
+    crews: Vec<Crew>,
+    registry: Registry,
+}
+
+/// The tasks of outputs that were started together.
+struct Crew {
     tasks: TaskTracker,
-    /// No more lines will come.
-    closing: CancellationToken,
     /// What is still queued is lost.
     give_up: CancellationToken,
 }
 
 struct Output {
     name: Arc<str>,
+    spec: OutputSpec,
     pretty: bool,
     queue: Queue,
-    stats: Arc<OutputStats>,
-    reopen: Arc<Notify>,
+    /// No more lines will come.
+    closing: CancellationToken,
+    /// The times of its writes are those that are observed.
+    is_first: Arc<AtomicBool>,
 }
 
-/// Has all outputs opened again.
-#[derive(Debug, Clone)]
-pub(crate) struct Reopener(Vec<Arc<Notify>>);
+/// Outputs that take the place of others.
+#[derive(Debug)]
+pub(crate) struct Swap {
+    pub(crate) removed: Vec<OutputSpec>,
+    pub(crate) added: Fanout,
+}
 
 impl Fanout {
     /// Opens what `output.to` names, as the rest of `output` says.
     pub(crate) fn open(output: &config::Output, host: &HostRoot) -> Result<Opened, OpenError> {
-        let mut outputs: Vec<OpenOutput> = Vec::new();
-        for spec in &output.to {
-            let stats = Arc::new(OutputStats::default());
-            let opened = open_target(spec, output, host, &stats);
-            let target = opened.map_err(|error| OpenError { output: spec.clone(), error })?;
-            let Some((kind, target)) = target else { continue };
-            // `file`, `file_2`: short names that say which one, in the order of the configuration.
-            let same = outputs.iter().filter(|other| other.name.split('_').next() == Some(kind)).count();
-            let name = if same == 0 { kind.into() } else { format!("{kind}_{}", same + 1).into() };
-            let pretty = *spec == OutputSpec::Stdout && stdout::is_pretty(output.style);
-            outputs.push(OpenOutput { name, pretty, stats, target });
-        }
-        Ok(Opened(outputs))
+        Opened::new(&output.to, output, host, Registry::default())
     }
 
     /// Gives each output its batch; never waits. Without a pretty batch, all get `json`.
@@ -168,90 +172,130 @@ impl Fanout {
     }
 
     /// The outputs by the name that metrics give them.
-    pub(crate) fn stats(&self) -> Vec<(Arc<str>, Arc<OutputStats>)> {
-        self.outputs.iter().map(|output| (output.name.clone(), output.stats.clone())).collect()
+    pub(crate) fn registry(&self) -> Registry {
+        self.registry.clone()
     }
 
-    /// For SIGHUP: a log rotation that moved files away, a peer whose address has changed.
-    pub(crate) fn reopener(&self) -> Reopener {
-        Reopener(self.outputs.iter().map(|output| output.reopen.clone()).collect())
+    /// What [`Self::send`] wants: no output, no encoding.
+    pub(crate) fn encodings(&self) -> Encodings {
+        Encodings {
+            json: self.outputs.iter().any(|output| !output.pretty),
+            pretty: self.outputs.iter().any(|output| output.pretty),
+        }
+    }
+
+    /// Takes outputs in and others out. Those write what they have, and nobody waits for them.
+    pub(crate) fn swap(&mut self, swap: Swap) {
+        let Swap { removed, added: Self { outputs, crews, registry: _ } } = swap;
+        self.outputs.retain(|output| {
+            let stays = !removed.contains(&output.spec);
+            if !stays {
+                output.closing.cancel();
+                self.registry.closed(&output.name);
+            }
+            stays
+        });
+        self.outputs.extend(outputs);
+        // Those that have written all are through.
+        self.crews.retain(|crew| !crew.tasks.is_empty());
+        self.crews.extend(crews);
+        for (number, output) in self.outputs.iter().enumerate() {
+            output.is_first.store(number == 0, Relaxed);
+        }
     }
 
     /// Writes what is queued. What cannot be written until the deadline is dropped, and counted.
     pub(crate) async fn close(self, deadline: Duration) {
-        let Self { outputs, tasks, closing, give_up } = self;
-        drop(outputs);
-        closing.cancel();
-        tasks.close();
-        if timeout(deadline, tasks.wait()).await.is_err() {
-            give_up.cancel();
-            tasks.wait().await;
+        let Self { outputs, crews, registry: _ } = self;
+        for output in outputs {
+            output.closing.cancel();
+        }
+        let deadline = Instant::now() + deadline;
+        for Crew { tasks, give_up } in crews {
+            tasks.close();
+            if timeout_at(deadline, tasks.wait()).await.is_err() {
+                give_up.cancel();
+                tasks.wait().await;
+            }
         }
     }
 }
 
 impl Opened {
-    /// What [`Fanout::send`] will want: no output, no encoding.
-    pub(crate) fn encodings(&self) -> Encodings {
-        let Self(outputs) = self;
-        Encodings {
-            json: outputs.iter().any(|output| !output.pretty),
-            pretty: outputs.iter().any(|output| output.pretty),
+    /// Opens `to`, as the rest of `output` says. They get names that are free in the registry.
+    pub(crate) fn new(
+        to: &[OutputSpec],
+        output: &config::Output,
+        host: &HostRoot,
+        registry: Registry,
+    ) -> Result<Self, OpenError> {
+        let mut outputs: Vec<OpenOutput> = Vec::new();
+        for spec in to {
+            let Some(kind) = spec.kind() else { continue };
+            let taken: Vec<_> = outputs.iter().map(|output| Arc::clone(&output.name)).collect();
+            let (name, stats) = registry.free_name(kind, &taken);
+            let opened = open_target(spec, output, host, &stats);
+            let target = opened.map_err(|error| OpenError { output: spec.clone(), error })?;
+            let Some(target) = target else { continue };
+            let pretty = *spec == OutputSpec::Stdout && stdout::is_pretty(output.style);
+            outputs.push(OpenOutput { name, spec: spec.clone(), pretty, stats, target });
         }
+        Ok(Self { outputs, registry })
     }
 
     /// `queue_bytes` bounds each queue. Needs a tokio runtime.
     pub(crate) fn start(self, queue_bytes: usize, observer: &Observer) -> io::Result<Fanout> {
-        let Self(opened) = self;
-        let (closing, give_up) = (CancellationToken::new(), CancellationToken::new());
-        let tasks = TaskTracker::new();
+        let Self { outputs: opened, registry } = self;
+        let crew = Crew { tasks: TaskTracker::new(), give_up: CancellationToken::new() };
         let mut outputs: Vec<Output> = Vec::new();
-        for OpenOutput { name, pretty, stats, target } in opened {
+        for OpenOutput { name, spec, pretty, stats, target } in opened {
             let (queue, queued) = queue::bounded(queue_bytes, stats.clone());
-            let observer = outputs.is_empty().then(|| observer.clone());
-            let reopen = Arc::new(Notify::new());
-            let stop = Stop { closing: closing.clone(), give_up: give_up.clone(), reopen: reopen.clone() };
-            tasks.spawn(Writer::start(name.clone(), target, queued, stop, observer)?.run());
-            outputs.push(Output { name, pretty, queue, stats, reopen });
+            let is_first = Arc::new(AtomicBool::new(outputs.is_empty()));
+            let observer = if_first(&is_first, observer);
+            let (closing, reopen) = (CancellationToken::new(), Arc::new(Notify::new()));
+            let stop =
+                Stop { closing: closing.clone(), give_up: crew.give_up.clone(), reopen: reopen.clone() };
+            crew.tasks.spawn(Writer::start(name.clone(), target, queued, stop, Some(observer))?.run());
+            registry.opened(&name, &stats, &reopen);
+            outputs.push(Output { name, spec, pretty, queue, closing, is_first });
         }
-        Ok(Fanout { outputs, tasks, closing, give_up })
+        Ok(Fanout { outputs, crews: vec![crew], registry })
     }
 }
 
-impl Reopener {
-    /// Returns at once: each output does it when it has come that far.
-    pub(crate) fn reopen(&self) {
-        for reopen in &self.0 {
-            reopen.notify_one();
+/// Observes as long as the output is the first.
+fn if_first(is_first: &Arc<AtomicBool>, observer: &Observer) -> Observer {
+    let (is_first, observer) = (is_first.clone(), observer.clone());
+    Arc::new(move |facts| {
+        if is_first.load(Relaxed) {
+            observer(facts);
         }
-    }
+    })
 }
 
-/// What `spec` stands for, with its kind as metrics name it; nothing for no output.
+/// What `spec` stands for; nothing for no output.
 fn open_target(
     spec: &OutputSpec,
     output: &config::Output,
     host: &HostRoot,
     stats: &Arc<OutputStats>,
-) -> io::Result<Option<(&'static str, Box<dyn Target>)>> {
+) -> io::Result<Option<Box<dyn Target>>> {
     let remote = |peer, frame| remote::Remote::new(peer, frame, stats.clone());
     let syslog =
         || frame::Header::new(output.syslog.format, output.syslog.facility, host.hostname().as_deref());
     Ok(match spec {
         OutputSpec::None => None,
-        OutputSpec::Stdout => Some(("stdout", Box::new(stdout::Stdout::open()?))),
+        OutputSpec::Stdout => Some(Box::new(stdout::Stdout::open()?)),
         OutputSpec::File(path) => {
             let settings = file::Settings::new(&output.file, host)?;
-            Some(("file", Box::new(file::Appender::open(path, settings, stats.clone())?)))
+            Some(Box::new(file::Appender::open(path, settings, stats.clone())?))
         }
         OutputSpec::Journald(path) => {
             let path = path.clone().unwrap_or_else(|| host.join("/run/systemd/journal/socket"));
-            Some(("journald", Box::new(remote(config::Peer::Unix(path), Frame::Journal)?)))
+            Some(Box::new(remote(config::Peer::Unix(path), Frame::Journal)?))
         }
-        OutputSpec::Syslog(peer) => {
-            Some(("syslog", Box::new(remote(peer.clone(), Frame::Syslog(syslog()))?)))
-        }
-        OutputSpec::Ndjson(peer) => Some(("ndjson", Box::new(remote(peer.clone(), Frame::Ndjson)?))),
+        OutputSpec::Syslog(peer) => Some(Box::new(remote(peer.clone(), Frame::Syslog(syslog()))?)),
+        OutputSpec::Ndjson(peer) => Some(Box::new(remote(peer.clone(), Frame::Ndjson)?)),
     })
 }
 
@@ -308,12 +352,12 @@ impl OutputStats {
 
 impl fmt::Debug for Opened {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_list().entries(self.0.iter().map(|output| &output.name)).finish()
+        formatter.debug_list().entries(self.outputs.iter().map(|output| &output.name)).finish()
     }
 }
 
 impl fmt::Debug for Fanout {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_list().entries(self.stats()).finish()
+        formatter.debug_list().entries(self.outputs.iter().map(|output| &output.name)).finish()
     }
 }

@@ -19,7 +19,9 @@ use tokio::time::sleep;
 use super::file::Appender;
 use super::stdout::Stdout;
 use super::writer::Target;
-use super::{Batch, Counts, Fact, Fanout, HostRoot, Observer, OpenOutput, Opened, OutputStats};
+use super::{
+    Batch, Counts, Fact, Fanout, HostRoot, Observer, OpenOutput, Opened, OutputStats, Registry, Swap,
+};
 use crate::config::{Output, OutputSpec, Style};
 
 /// Longer than any test takes on a busy machine.
@@ -67,11 +69,12 @@ pub(super) fn start(
 ) -> (Fanout, Vec<Arc<OutputStats>>) {
     let open = |(name, target): (&str, _)| {
         let stats = Arc::default();
-        OpenOutput { name: name.into(), pretty: false, stats, target }
+        OpenOutput { name: name.into(), spec: OutputSpec::None, pretty: false, stats, target }
     };
     let observer: Observer = Arc::new(|_| {});
-    let fanout = Opened(targets.into_iter().map(open).collect()).start(queue_bytes, &observer).unwrap();
-    let stats = fanout.stats().into_iter().map(|(_, stats)| stats).collect();
+    let outputs = targets.into_iter().map(open).collect();
+    let fanout = Opened { outputs, registry: Registry::default() }.start(queue_bytes, &observer).unwrap();
+    let stats = fanout.registry().all().into_iter().map(|(_, stats)| stats).collect();
     (fanout, stats)
 }
 
@@ -304,9 +307,9 @@ async fn only_the_first_output_tells_when_lines_were_delivered() {
         Arc::new(move |facts| seen.lock().unwrap().extend(facts))
     };
     let opened = open(&specs, Style::Auto).unwrap();
-    assert!(opened.encodings().json && !opened.encodings().pretty);
     let fanout = opened.start(LARGE, &observer).unwrap();
-    let names: Vec<_> = fanout.stats().into_iter().map(|(name, _)| name.to_string()).collect();
+    assert!(fanout.encodings().json && !fanout.encodings().pretty);
+    let names: Vec<_> = fanout.registry().all().into_iter().map(|(name, _)| name.to_string()).collect();
     assert_eq!(names, ["file", "file_2"]);
     let (json, pretty) = (batch(0..2, 100), batch(5..6, 50));
     fanout.send(&json, Some(&pretty));
@@ -318,16 +321,47 @@ async fn only_the_first_output_tells_when_lines_were_delivered() {
 }
 
 #[tokio::test]
+async fn outputs_that_take_the_place_of_others_lose_nothing_of_theirs() {
+    let folder = tempfile::tempdir().unwrap();
+    let spec = |name: &str| OutputSpec::File(folder.path().join(name));
+    let written = Arc::new(Mutex::new(0));
+    let observer: Observer = {
+        let written = written.clone();
+        Arc::new(move |facts| *written.lock().unwrap() += facts.len())
+    };
+    let mut fanout = open(&[spec("a"), spec("b")], Style::Auto).unwrap().start(LARGE, &observer).unwrap();
+    let registry = fanout.registry();
+    let line = |number: usize| batch(number..number + 1, 50);
+    fanout.send(&line(0), None);
+    until("both have it", || registry.all().iter().all(|(_, stats)| events(stats) == 1)).await;
+    let output = Output::default();
+    let opened = Opened::new(&[spec("c")], &output, &HostRoot::new("/"), registry.clone()).unwrap();
+    let swap = Swap { removed: vec![spec("a")], added: opened.start(LARGE, &observer).unwrap() };
+    fanout.swap(swap);
+    fanout.send(&line(1), None);
+    fanout.close(DEADLINE).await;
+    for (name, numbers) in [("a", 0..1), ("b", 0..2), ("c", 1..2)] {
+        let expected: Vec<u8> = numbers.flat_map(|number| line(number).bytes).collect();
+        assert_eq!(fs::read(folder.path().join(name)).unwrap(), expected, "{name}");
+    }
+    let events: Vec<_> =
+        registry.all().into_iter().map(|(name, stats)| (name.to_string(), events(&stats))).collect();
+    assert_eq!(events, [("file".into(), 1), ("file_2".into(), 2), ("file_3".into(), 1)]);
+    // The second is the first now.
+    assert_eq!(*written.lock().unwrap(), 2);
+}
+
+#[tokio::test]
 async fn pretty_lines_go_only_where_they_are_wanted() {
     let folder = tempfile::tempdir().unwrap();
     let open = |name: &str, pretty| {
         let target = appender(&folder.path().join(name));
-        OpenOutput { name: name.into(), pretty, stats: Arc::default(), target }
+        OpenOutput { name: name.into(), spec: OutputSpec::None, pretty, stats: Arc::default(), target }
     };
-    let opened = Opened(vec![open("pretty", true), open("json", false)]);
-    assert!(opened.encodings().json && opened.encodings().pretty);
+    let outputs = vec![open("pretty", true), open("json", false)];
     let observer: Observer = Arc::new(|_| {});
-    let fanout = opened.start(LARGE, &observer).unwrap();
+    let fanout = Opened { outputs, registry: Registry::default() }.start(LARGE, &observer).unwrap();
+    assert!(fanout.encodings().json && fanout.encodings().pretty);
     let (json, pretty) = (batch(0..2, 100), batch(5..6, 50));
     fanout.send(&json, Some(&pretty));
     fanout.close(DEADLINE).await;
@@ -341,7 +375,7 @@ fn an_output_that_cannot_be_opened_is_named_with_the_reason() {
     let error = open(&specs, Style::Json).unwrap_err().to_string();
     assert_eq!(error, "output file:/nonexistent/events: No such file or directory (os error 2)");
     let opened = open(&[OutputSpec::None], Style::Pretty).unwrap();
-    assert!(!opened.encodings().json && !opened.encodings().pretty);
+    assert_eq!(opened.outputs.len(), 0);
 }
 
 #[tokio::test]
@@ -357,7 +391,8 @@ async fn outputs_of_a_kind_are_numbered_and_what_cannot_be_is_refused() {
         format!("journald:{}", path("j").display()),
     ];
     let specs: Vec<OutputSpec> = text.iter().map(|text| text.parse().unwrap()).collect();
-    let names: Vec<_> = open(&specs, Style::Json).unwrap().0.into_iter().map(|output| output.name).collect();
+    let names: Vec<_> =
+        open(&specs, Style::Json).unwrap().outputs.into_iter().map(|output| output.name).collect();
     assert_eq!(
         names.iter().map(|name| &**name).collect::<Vec<_>>(),
         ["stdout", "file", "syslog", "ndjson", "ndjson_2", "journald"]

@@ -54,7 +54,14 @@ pub(crate) enum Verdict {
 
 impl Folds {
     pub(crate) fn new(window: Duration) -> Self {
-        Self { entries: HashTable::new(), window: u64::try_from(window.as_nanos()).unwrap_or(u64::MAX) }
+        let mut folds = Self { entries: HashTable::new(), window: 0 };
+        folds.set_window(window);
+        folds
+    }
+
+    /// Another window, for those that are open too.
+    pub(crate) fn set_window(&mut self, window: Duration) {
+        self.window = u64::try_from(window.as_nanos()).unwrap_or(u64::MAX);
     }
 
     /// Takes an established connect.

@@ -10,7 +10,7 @@ use crate::{
     books::Books,
     events::action::Action,
     lines::{self, Line, pretty},
-    outputs::{Batch, Counts, Encodings, Fact, Fanout},
+    outputs::{Batch, Counts, Encodings, Fact, Fanout, Swap},
 };
 
 /// A batch is sent when it has so many bytes, or at the end of a cycle.
@@ -35,7 +35,8 @@ pub(crate) struct Outbox {
 }
 
 impl Outbox {
-    pub(crate) fn new(fanout: Fanout, encodings: Encodings, selection: Selection) -> Self {
+    pub(crate) fn new(fanout: Fanout, selection: Selection) -> Self {
+        let encodings = fanout.encodings();
         Self {
             fanout,
             encodings,
@@ -44,6 +45,16 @@ impl Outbox {
             pretty: BytesMut::new(),
             counts: Counts::default(),
             facts: Vec::new(),
+        }
+    }
+
+    /// Chooses other actions, and other outputs, from here on.
+    pub(crate) fn change(&mut self, selection: Selection, swap: Option<Swap>) {
+        self.selection = selection;
+        if let Some(swap) = swap {
+            self.flush();
+            self.fanout.swap(swap);
+            self.encodings = self.fanout.encodings();
         }
     }
 
@@ -100,6 +111,12 @@ impl Outbox {
         let json = batch(&mut self.json);
         let pretty = self.encodings.pretty.then(|| batch(&mut self.pretty));
         self.fanout.send(&json, pretty.as_ref());
+    }
+
+    /// Encodes for outputs that are not there.
+    #[cfg(test)]
+    pub(super) fn encode(&mut self, encodings: Encodings) {
+        self.encodings = encodings;
     }
 
     /// The lines that were not sent yet.

@@ -47,7 +47,8 @@ fn replay(recording: &[u8], profile: Profile, books: &Books) -> String {
     let observer: Observer = Arc::new(|_| {});
     let output = Output { to: Vec::new(), ..Output::default() };
     let fanout = Fanout::open(&output, &HostRoot::new("/")).unwrap().start(1 << 20, &observer).unwrap();
-    let mut outbox = Outbox::new(fanout, Encodings { json: true, pretty: true }, Selection::of(profile));
+    let mut outbox = Outbox::new(fanout, Selection::of(profile));
+    outbox.encode(Encodings { json: true, pretty: true });
     let (removed, _gone) = mpsc::channel(16);
     for (ring, record) in records(recording) {
         state.record(ring, record, &mut outbox, books, &removed);

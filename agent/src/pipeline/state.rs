@@ -1,5 +1,7 @@
 //! What the pipeline knows, and what a record does to it.
 
+mod own;
+
 use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
@@ -387,11 +389,10 @@ impl State {
         });
     }
 
-    /// Forgets what is old at `now`, and reads the wall clock's offset again.
+    /// Forgets what is old at `now`.
     pub(crate) fn expire(&mut self, now: u64) {
         self.processes.expire(now);
         self.containers.expire(now);
-        self.clock.refresh();
     }
 
     /// Copies sizes to where they are scraped.

@@ -2,7 +2,7 @@
 
 use std::{fs, process::Command};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tellwire_tests::{output, tellwire};
 
 const PROBES: [&str; 10] = [
@@ -18,7 +18,7 @@ const PROBES: [&str; 10] = [
     "credentials",
 ];
 
-const ACTIONS: [&str; 16] = [
+const ACTIONS: [&str; 23] = [
     "exec",
     "exec_failed",
     "exit",
@@ -35,6 +35,13 @@ const ACTIONS: [&str; 16] = [
     "setgroups",
     "capset",
     "credentials_changed",
+    "agent_started",
+    "agent_stopped",
+    "events_lost",
+    "probe_lost",
+    "config_changed",
+    "clock_changed",
+    "ledger",
 ];
 
 /// What a command prints that ends well and has nothing to say about itself.
@@ -96,6 +103,18 @@ fn events_lists_every_action_and_its_schema_is_json() {
     for field in ["@timestamp", "ecs", "event", "host", "process", "tellwire"] {
         assert!(schema["properties"][field].is_object(), "{field} is not in {schema}");
     }
+}
+
+#[test]
+fn the_schema_of_the_configuration_knows_every_key_and_what_it_takes() {
+    let schema: Value = serde_json::from_str(&printed(&mut tellwire(["config", "schema"]))).expect("JSON");
+    assert!(schema["$schema"].is_string());
+    let key = |section: &str, key: &str| schema["$defs"][section]["properties"][key].clone();
+    assert_eq!(key("Agent", "profile")["enum"], json!(["default", "full"]));
+    let throttle = key("Kernel", "throttle-process");
+    assert_eq!((&throttle["type"], &throttle["minimum"]), (&json!("integer"), &json!(0)));
+    assert!(throttle["description"].as_str().is_some_and(|text| text.contains("one cgroup")), "{throttle}");
+    assert_eq!(schema["$defs"]["Kernel"]["additionalProperties"], false);
 }
 
 #[test]

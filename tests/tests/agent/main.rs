@@ -8,8 +8,10 @@ mod http;
 mod inputs;
 mod lines;
 mod outputs;
+mod own;
 mod profile;
 mod redaction;
+mod reload;
 mod remote;
 mod rings;
 mod scope;
@@ -18,7 +20,7 @@ mod stop;
 use std::net::{Ipv4Addr, TcpStream};
 
 use serde_json::Value;
-use tellwire_tests::{Agent, at, fork, net, program::Program, sys};
+use tellwire_tests::{Agent, Setup, at, fork, net, program::Program, sys};
 
 /// What a workload did, by action.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -56,6 +58,11 @@ fn work(agent: &Agent, execs: u64, connects: u64) -> Done {
     child.wait();
     child.join();
     Done { execs, exits: execs + 2, connects }
+}
+
+/// An agent whose lines are those of the workload, for tests that count them.
+fn quiet() -> Setup {
+    Setup::default().arguments(["--types", "exec,exec_failed,exit,connect,close"])
 }
 
 /// How many of the events have this action.

@@ -14,9 +14,9 @@ use rustix::{
     process::Signal,
 };
 use serde_json::Value;
-use tellwire_tests::{Agent, Setup, at, limit, output as output_of, runtime, tellwire, until};
+use tellwire_tests::{Agent, at, limit, output as output_of, runtime, tellwire, until};
 
-use crate::work;
+use crate::{quiet, work};
 
 /// As little as it takes.
 const SMALL_QUEUE: &str = "[output]\nqueue-bytes = 65536\n";
@@ -34,7 +34,7 @@ fn with_pipe() -> (Agent, PipeReader) {
     let (reader, writer) = pipe().expect("a pipe");
     let setup = || {
         let writer = writer.try_clone().expect("another descriptor");
-        Setup::default().config(SMALL_QUEUE).output("stdout").stdout(writer)
+        quiet().config(SMALL_QUEUE).output("stdout").stdout(writer)
     };
     let agent = Agent::with(setup);
     (agent, reader)
@@ -99,7 +99,7 @@ fn a_reader_that_stands_still_does_not_keep_the_agent_from_ending() {
 
 #[test]
 fn a_full_disk_costs_what_finds_no_room() {
-    let agent = Agent::with(|| Setup::default().config(SMALL_QUEUE).output("file:/dev/full"));
+    let agent = Agent::with(|| quiet().config(SMALL_QUEUE).output("file:/dev/full"));
     let all = overflow(&agent);
     agent.expect_metric("tellwire_output_failed", &[("output", "file")], 1);
     agent.expect_metric("tellwire_output_events_total", &[("output", "file")], 0);
@@ -117,7 +117,7 @@ fn a_stalled_output_does_not_touch_another() {
     let agent = Agent::with(|| {
         let writer = writer.try_clone().expect("another descriptor");
         // With room for all of it: a small queue would lose a burst even to a disk.
-        let setup = Setup::default().output("stdout").stdout(writer);
+        let setup = quiet().output("stdout").stdout(writer);
         setup.arguments(["--output", &format!("file:{}", file.display())])
     });
     let all = overflow(&agent);
@@ -162,8 +162,7 @@ fn a_disk_that_is_full_for_a_while_costs_what_finds_no_room_and_no_line_is_torn(
     let disk = Disk::mount();
     let (events, filler) = (disk.0.path().join("events.ndjson"), disk.0.path().join("filler"));
     fs::write(&filler, vec![0; 200 << 10]).expect("filling the disk");
-    let agent =
-        Agent::with(|| Setup::default().config(SMALL_QUEUE).output(&format!("file:{}", events.display())));
+    let agent = Agent::with(|| quiet().config(SMALL_QUEUE).output(&format!("file:{}", events.display())));
     let all = overflow(&agent);
     agent.expect_metric("tellwire_output_failed", &[("output", "file")], 1);
     fs::remove_file(&filler).expect("room");
@@ -194,7 +193,7 @@ fn files_are_rotated_and_compressed_and_hold_every_line_in_order() {
     let folder = tempfile::tempdir().expect("a folder");
     let events = folder.path().join("events.ndjson");
     let config = "[output.file]\nmax-bytes = '32 KiB'\nmode = '0600'\ngroup = '0'\n";
-    let agent = Agent::with(|| Setup::default().config(config).output(&format!("file:{}", events.display())));
+    let agent = Agent::with(|| quiet().config(config).output(&format!("file:{}", events.display())));
     let all = overflow(&agent);
     agent.expect_metric("tellwire_output_events_total", &[], all);
     let rotations = agent.metric("tellwire_output_rotations_total", &[("output", "file")]);
@@ -244,7 +243,7 @@ fn a_folder_that_vanishes_is_made_anew() {
     let logs = folder.path().join("logs");
     fs::create_dir(&logs).expect("its folder");
     let events = logs.join("events.ndjson");
-    let agent = Agent::with(|| Setup::default().output(&format!("file:{}", events.display())));
+    let agent = Agent::with(|| quiet().output(&format!("file:{}", events.display())));
     fs::remove_dir_all(&logs).expect("taking it away");
     let all = overflow(&agent);
     agent.expect_metric("tellwire_output_events_total", &[], all);

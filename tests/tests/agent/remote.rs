@@ -10,13 +10,13 @@ use std::{
 
 use serde_json::Value;
 use tellwire_tests::{
-    Agent, Setup, at,
+    Agent, at,
     runtime::{self, Daemon},
     until,
 };
 use tempfile::TempDir;
 
-use crate::work;
+use crate::{quiet, work};
 
 /// A syslog daemon of the test's own: on a port and a socket, both for RFC 5424, and a socket as /dev/log is.
 struct Rsyslog {
@@ -99,7 +99,7 @@ fn rsyslog_understands_what_comes_by_tcp_and_by_a_unix_socket() {
     ] {
         let config = format!("[output.syslog]\nformat = '{format}'\nfacility = 'local3'\n");
         let before = rsyslog.messages().len();
-        let agent = Agent::with(|| Setup::default().config(&config).output(&output));
+        let agent = Agent::with(|| quiet().config(&config).output(&output));
         let all = some_lines(&agent);
         assert_eq!(agent.stop().status.code(), Some(0));
         let found = rsyslog.daemon.within_patience(|| {
@@ -128,7 +128,7 @@ fn rsyslog_understands_what_comes_by_tcp_and_by_a_unix_socket() {
 #[test]
 fn a_collector_that_is_started_anew_gets_the_lines_since() {
     let (port, first) = collector(0);
-    let agent = Agent::with(|| Setup::default().output(&format!("ndjson:tcp:127.0.0.1:{port}")));
+    let agent = Agent::with(|| quiet().output(&format!("ndjson:tcp:127.0.0.1:{port}")));
     let mut child = agent.exec("/bin/true", &["true", "first"]);
     let (stream, _) = first.accept().expect("the agent");
     let mut lines = BufReader::new(stream).lines();
@@ -172,7 +172,7 @@ fn a_real_journal_has_every_line() {
     let socket = format!("{run}/systemd/journal/socket");
     daemon.until("a journal that listens", || Path::new(&socket).exists().then_some(()));
     let config = "[kernel]\nargs-bytes = '64 KiB'\n";
-    let agent = Agent::with(|| Setup::default().config(config).output(&format!("journald:{socket}")));
+    let agent = Agent::with(|| quiet().config(config).output(&format!("journald:{socket}")));
     let mut all = some_lines(&agent);
     // Each byte is several in the line: more than a datagram takes.
     let large = "\u{1}".repeat(60_000);

@@ -46,7 +46,7 @@ impl Agent {
         let directory = Path::new("/tmp").join(&name);
         fs::create_dir_all(&directory)?;
         let file = directory.join("tellwire.toml");
-        fs::write(&file, config)?;
+        fs::write(&file, format!("agent.state-dir = '{}'\n{config}", directory.display()))?;
         let output = output.replace("file:events", &format!("file:{}/events", directory.display()));
         let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let address = format!("127.0.0.1:{port}");

@@ -4,7 +4,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
+    env, fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{Ipv4Addr, TcpListener, TcpStream},
     path::{Path, PathBuf},
@@ -66,6 +66,8 @@ pub(super) fn scrape(agent: &Path) -> Result<String> {
 struct Watching {
     child: Child,
     cgroup: PathBuf,
+    /// Its configuration and its notes.
+    folder: PathBuf,
 }
 
 impl Watching {
@@ -75,8 +77,14 @@ impl Watching {
         let mount = mount.context("no cgroup v2 hierarchy is mounted")?;
         let cgroup = mount.join(format!("tellwire-docs-{}", process::id()));
         fs::create_dir(&cgroup).with_context(|| format!("making {}", cgroup.display()))?;
+        let folder = env::temp_dir().join(format!("tellwire-docs-{}", process::id()));
+        let config = folder.join("tellwire.toml");
+        fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
+        fs::write(&config, format!("[agent]\nstate-dir = '{}'\n", folder.display()))?;
         let child = command(agent)
-            .args(["run", "--config", "/dev/null", "--output", "file:/dev/null", "--cgroup"])
+            .args(["run", "--output", "file:/dev/null", "--config"])
+            .arg(&config)
+            .arg("--cgroup")
             .arg(&cgroup)
             .args(["--listen", &format!("127.0.0.1:{port}")])
             // Whatever goes wrong here, it ends.
@@ -92,7 +100,7 @@ impl Watching {
                 return Err(error).with_context(|| format!("starting {}", agent.display()));
             }
         };
-        let mut watching = Self { child, cgroup };
+        let mut watching = Self { child, cgroup, folder };
         let stderr = watching.child.stderr.take().context("the child has a stderr")?;
         let mut said = String::new();
         for line in BufReader::new(stderr).lines() {
@@ -111,6 +119,7 @@ impl Drop for Watching {
         let _ended = self.child.kill();
         let _status = self.child.wait();
         let _untidy = fs::remove_dir(&self.cgroup);
+        let _untidy = fs::remove_dir_all(&self.folder);
     }
 }
 

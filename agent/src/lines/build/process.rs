@@ -169,7 +169,7 @@ pub(crate) fn exit<'a>(frame: &Frame<'a>, exit: &Exit, page_size: u64, users: &m
     let mut line = frame.line(Action::Exit, None, users);
     let signal = exit.status & 0x7f;
     line.event.duration = Some(frame.header.time.saturating_sub(frame.who.subject.start));
-    line.event.reason = Some(exit.reason().name());
+    line.event.reason = Some(exit.reason().name().into());
     line.process.end = Some(frame.timestamp);
     line.process.exit_code = (signal == 0).then_some(exit.status >> 8 & 0xff);
     line.tellwire.exit = Some(ExitFacts {

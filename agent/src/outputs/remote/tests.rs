@@ -247,7 +247,7 @@ async fn it_connects_again_when_it_is_told_to() {
     let (listener, peer) = listen();
     let (fanout, _, own) = output(peer, Frame::Ndjson, 1 << 20);
     let mut first = listener.accept().unwrap().0;
-    fanout.reopener().reopen();
+    fanout.registry().reopen();
     let second = thread::spawn(move || read(listener.accept().unwrap().0));
     assert_eq!(first.read(&mut [0]).unwrap(), 0);
     until("it has connected", || own.reconnects.load(Relaxed) == 1).await;
