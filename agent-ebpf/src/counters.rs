@@ -43,7 +43,7 @@ pub const CREDENTIALS: u32 = CONNECTS + 2 * 3 * 16;
 pub const END: u32 = CREDENTIALS + 2 * 16;
 
 #[cfg(target_arch = "bpf")]
-pub(crate) use programs::{Term, count, ledger};
+pub(crate) use programs::{Term, add_one, count, ledger};
 
 #[cfg(target_arch = "bpf")]
 mod programs {
@@ -86,7 +86,7 @@ mod programs {
     ///
     /// The result is not used: with it the instruction would need a kernel of 5.12.
     #[inline(always)]
-    fn add_one(counter: *mut u64) {
+    pub(crate) fn add_one(counter: *mut u64) {
         // SAFETY: a pointer into a map's value, aligned to 8.
         unsafe {
             core::intrinsics::atomic_xadd::<u64, u64, { core::intrinsics::AtomicOrdering::Relaxed }>(

@@ -34,6 +34,7 @@
 )]
 
 pub mod counters;
+pub mod filter;
 pub mod offsets;
 pub mod settings;
 pub mod wire;
