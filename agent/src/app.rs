@@ -30,7 +30,8 @@ use crate::{
     logging,
     metrics::{Histograms, Metrics, Parts},
     outputs::{Fanout, Observer, Opened, Reopener},
-    pipeline::{Outbox, Pipeline, Recorder, Removed, State},
+    pipeline::{Judge, Outbox, Pipeline, Recorder, Removed, State},
+    rules::{RuleBooks, Rules},
     scope::Scope,
 };
 
@@ -158,7 +159,10 @@ impl Assembly {
         let signals = Signals::listen().context("listening for signals")?;
         let cancel = CancellationToken::new();
         let _kernel_log = (options.log_level != 0).then(|| kernel_log(&mut kernel, &cancel));
-        let Sources { rings, books: kernel_books, pending, wake } = kernel.take_sources(&options)?;
+        let Sources { rings, books: kernel_books, pending, wake, filter } = kernel.take_sources(&options)?;
+        let filter = Arc::new(filter);
+        let rule_books = Arc::new(RuleBooks::default());
+        let rules = Rules::new(&config.rules, &rule_books)?;
         let kernel_books = Arc::new(kernel_books);
         let books = Arc::new(Books::default());
         let histograms = Histograms::default();
@@ -172,6 +176,8 @@ impl Assembly {
         }
         let parts = Parts {
             kernel: Arc::clone(&kernel_books),
+            filter: Arc::clone(&filter),
+            rules: rule_books,
             books: Arc::clone(&books),
             outputs: fanout.stats(),
             probes: kernel.probes.clone(),
@@ -206,11 +212,15 @@ impl Assembly {
         tokio::spawn(harvest(Arc::clone(&kernel_books), gone));
         let attached = kernel.probes.iter().filter(|probe| probe.is_attached()).count();
         tracing::info!(kernel = support.release, attached, probes = kernel.probes.len(), "watching");
+        let judge = Judge::new(rules, filter, &containers);
+        let mut state =
+            State::new(processes, containers, users, &identity, host.all_capabilities(), histograms)?;
+        state.judge = judge;
         let pipeline = Pipeline {
             rings,
             wake,
             pending,
-            state: State::new(processes, containers, users, &identity, host.all_capabilities(), histograms)?,
+            state,
             outbox: Outbox::new(fanout, encodings, wanted),
             books: Arc::clone(&books),
             readiness: Arc::clone(&readiness),

@@ -9,6 +9,7 @@ mod error;
 mod file;
 mod outputs;
 mod render;
+mod rules;
 mod values;
 
 use std::collections::BTreeMap;
@@ -20,11 +21,15 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::cli::{Given, RunArgs};
+use crate::rules::placements;
 
-pub(crate) use choices::{Format, KernelLog, Listen, LogLevel, Profile, Style, SyslogFormat};
-pub(crate) use error::ConfigError;
+pub(crate) use choices::{
+    Effect, Format, KernelLog, Listen, LogLevel, Profile, RuleOutcome, Style, SyslogFormat,
+};
+pub(crate) use error::{ConfigError, nearest};
 pub(crate) use outputs::{Facility, Group, Output, OutputFile, OutputSpec, Peer};
 pub(crate) use render::default_toml;
+pub(crate) use rules::{Network, Ports, Rule, UserSpec, masked};
 pub(crate) use values::{Count, PowerOfTwo, Size, Time, duration};
 
 /// Read if no other file is named and if it exists.
@@ -38,6 +43,8 @@ pub(crate) struct Config {
     pub(crate) processes: Processes,
     pub(crate) output: Output,
     pub(crate) http: Http,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) rules: Vec<Rule>,
 }
 
 /// What is watched, and what the agent says about itself.
@@ -171,7 +178,8 @@ impl Config {
 /// What `run` with these arguments uses, as TOML that says where each value comes from.
 pub(crate) fn show(args: &RunArgs, known_types: &[&str]) -> Result<String, ConfigError> {
     let (config, sources) = load(args, known_types, Path::new(DEFAULT_FILE))?;
-    Ok(render::effective(&config, &sources))
+    let notes: Vec<String> = placements(&config.rules).iter().map(ToString::to_string).collect();
+    Ok(render::effective(&config, &sources, &notes))
 }
 
 /// Where a value comes from.
@@ -218,7 +226,7 @@ fn from_file(path: &Path, known_types: &[&str]) -> Result<(Config, Sources), Con
 
 /// Flags and environment over what is there.
 fn layer(config: &mut Config, sources: &mut Sources, args: &RunArgs) {
-    let Config { agent, kernel, processes: _, output, http } = config;
+    let Config { agent, kernel, processes: _, output, http, rules: _ } = config;
     let mut over = Over { sources, args };
     over.set(&mut agent.profile, args.profile, "agent.profile", "profile");
     over.set(&mut agent.types, unless_empty(&args.types), "agent.types", "types");
@@ -296,7 +304,7 @@ mod tests {
         assert_eq!(config.agent.profile, Profile::Full);
         assert_eq!(config.agent.types, ["exec", "exec_failed"]);
         assert_eq!(config.output.to, [OutputSpec::File("/a".into()), OutputSpec::Stdout]);
-        let shown = render::effective(&config, &sources);
+        let shown = render::effective(&config, &sources, &[]);
         for line in [
             &format!("profile = \"full\"  # file {}:2", path.display()),
             "types = [\"exec\", \"exec_failed\"]  # flag --types",

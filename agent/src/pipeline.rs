@@ -4,6 +4,7 @@
 //! its timer. What a record means for the tables is in [`State::record`], in the order of the line:
 //! decode, enrich, choose, encode.
 
+mod judge;
 mod outbox;
 mod recording;
 #[cfg(test)]
@@ -23,7 +24,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use self::{outbox::Outbox, recording::Recorder, state::State};
+pub(crate) use self::{judge::Judge, outbox::Outbox, recording::Recorder, state::State};
 use crate::{
     books::Books,
     http::Readiness,

@@ -5,6 +5,7 @@
 
 mod attach;
 pub(crate) mod btf;
+pub(crate) mod filter;
 pub(crate) mod ledger;
 pub(crate) mod offsets;
 pub(crate) mod options;
@@ -33,6 +34,7 @@ use zerocopy::IntoBytes as _;
 pub(crate) use self::attach::Attached;
 use self::{
     attach::Ways,
+    filter::KernelFilter,
     ledger::KernelBooks,
     options::Options,
     pending::PendingConnects,
@@ -59,6 +61,7 @@ pub(crate) struct Sources {
     pub(crate) books: KernelBooks,
     pub(crate) pending: PendingConnects,
     pub(crate) wake: Wake,
+    pub(crate) filter: KernelFilter,
 }
 
 /// Arms the kernel's early wake-up.
@@ -173,7 +176,8 @@ impl Kernel {
             KernelBooks::new(self.take("LEDGER")?, self.take("COUNTS")?, self.take("COUNTS_OVERFLOW")?)?;
         let pending = PendingConnects::new(self.take("PENDING")?, self.take("ATTEMPTS")?)?;
         let wake = Wake(Array::try_from(Map::Array(self.take("WAKE_ARMED")?))?);
-        Ok(Sources { rings, books, pending, wake })
+        let filter = KernelFilter::new(self)?;
+        Ok(Sources { rings, books, pending, wake, filter })
     }
 
     /// The programs of each attached probe, for their statistics.

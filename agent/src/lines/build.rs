@@ -79,6 +79,7 @@ impl<'a> Frame<'a> {
             source: None,
             destination: None,
             error: None,
+            tags: Vec::new(),
             tellwire: Tellwire {
                 schema: SCHEMA,
                 sequence_cpu: Some(cpu),

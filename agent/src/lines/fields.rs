@@ -227,6 +227,9 @@ pub(crate) struct Tellwire<'a> {
     pub(crate) sequence_cpu: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) sequence_ring: Option<&'static str>,
+    /// The line stands for several events: a rule sampled it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) sampled: Option<SampledFacts>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) exec: Option<Box<ExecFacts<'a>>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -235,6 +238,15 @@ pub(crate) struct Tellwire<'a> {
     pub(crate) connect: Option<ConnectFacts>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) credentials: Option<Box<CredentialFacts>>,
+}
+
+/// What a rule of the configuration chose the line from.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct SampledFacts {
+    /// The name of the rule.
+    pub(crate) rule: Arc<str>,
+    /// Of so many events that matched the rule exactly one made a line.
+    pub(crate) one_in: u32,
 }
 
 /// Facts of an execution.

@@ -14,7 +14,7 @@ use tellwire_ebpf::{
 };
 use tokio::sync::mpsc;
 
-use super::{Outbox, Removed};
+use super::{Judge, Outbox, Removed};
 use crate::{
     books::{Books, Sequences},
     enrich::{
@@ -32,6 +32,7 @@ use crate::{
         fields::Host,
     },
     metrics::Histograms,
+    rules::What,
 };
 
 /// The tables, and what every line says of the host.
@@ -50,6 +51,8 @@ pub(crate) struct State {
     histograms: Histograms,
     sequences: Sequences,
     timestamp: String,
+    /// May be replaced at any time.
+    pub(crate) judge: Judge,
 }
 
 impl State {
@@ -72,6 +75,7 @@ impl State {
             histograms,
             sequences: Sequences::default(),
             timestamp: String::new(),
+            judge: Judge::default(),
         })
     }
 
@@ -119,9 +123,11 @@ impl State {
         match event {
             Event::CgroupMkdir(cgroup, path) => {
                 self.containers.made(cgroup.hierarchy, cgroup.id, &text(path));
+                self.judge.cgroup_made(cgroup.hierarchy, cgroup.id, &self.containers);
             }
             Event::CgroupRmdir(Cgroup { id, hierarchy, .. }) => {
                 self.containers.removed(hierarchy, id, header.time);
+                self.judge.cgroup_removed(hierarchy, id);
                 // Where the queue is full the counters stay in the kernel's map, which can overflow but not lie.
                 let _full = removed.try_send((hierarchy, id));
             }
@@ -129,13 +135,13 @@ impl State {
             Event::Exec(exec) => self.exec(ring, header, &exec, outbox, books),
             Event::ExecFailed(failed) => {
                 self.meet(ring, header, header.time, outbox, books);
-                self.line(ring, header, Action::ExecFailed, outbox, books, |frame, _, users| {
+                self.line(ring, header, What::exec_failed(), outbox, books, |frame, _, users| {
                     build::exec_failed(frame, &failed, users)
                 });
             }
             Event::Exit(exit) => {
                 self.meet(ring, header, header.time, outbox, books);
-                self.line(ring, header, Action::Exit, outbox, books, |frame, page_size, users| {
+                self.line(ring, header, What::exit(), outbox, books, |frame, page_size, users| {
                     build::exit(frame, &exit, page_size, users)
                 });
                 self.processes.exit(subject.key(), header.time);
@@ -147,7 +153,7 @@ impl State {
                 // The subject is as it was when the handshake began.
                 let begun = header.time.saturating_sub(connect.duration);
                 self.meet(ring, header, begun, outbox, books);
-                self.line(ring, header, Action::Connect, outbox, books, |frame, _, users| {
+                self.line(ring, header, What::connect(&connect), outbox, books, |frame, _, users| {
                     build::connect(frame, &connect, users)
                 });
             }
@@ -189,11 +195,14 @@ impl State {
             return;
         }
         let who = Who::new(subject, &self.processes, &self.containers);
+        let what = What::success(Action::Exec);
+        let Some(marks) = self.judge.judge(what, &who, Some(exec), &mut self.users, books) else { return };
         count_enrichment(&who, books);
         self.clock.write(header.time, &mut self.timestamp);
         let frame = Frame { header, who: &who, host: &self.host, timestamp: &self.timestamp };
         let ancestors = build::ancestors(self.processes.ancestors(subject.parent_key()));
-        let line = build::exec(&frame, exec, &texts, ancestors, self.all_capabilities, &mut self.users);
+        let mut line = build::exec(&frame, exec, &texts, ancestors, self.all_capabilities, &mut self.users);
+        line.mark(marks);
         outbox.put(Action::Exec, &line, ring, (header.time, self.clock.wall(header.time)), books);
     }
 
@@ -214,9 +223,14 @@ impl State {
         if let Some(process) = self.processes.get_mut(subject.key()) {
             process.expected.set(subject.tid, subject.tid == subject.tgid, subject.ids, header.time);
         }
-        self.line(ring, header, Action::of_call(call), outbox, books, |frame, _, users| {
-            build::credentials(frame, call, record, users)
-        });
+        self.line(
+            ring,
+            header,
+            What::call(Action::of_call(call), record.error),
+            outbox,
+            books,
+            |frame, _, users| build::credentials(frame, call, record, users),
+        );
     }
 
     /// Sees to it that the subject is in the table, and compares its ids with what they should be.
@@ -232,29 +246,37 @@ impl State {
         let Some(process) = self.processes.get_mut(header.subject.key()) else { return };
         let Some(old) = process.expected.check(tid, tid == tgid, ids, at) else { return };
         Books::add(&books.derived, Action::CredentialsChanged as usize);
-        self.line(ring, header, Action::CredentialsChanged, outbox, books, |frame, _, users| {
-            build::credentials_changed(frame, old, users)
-        });
+        self.line(
+            ring,
+            header,
+            What::success(Action::CredentialsChanged),
+            outbox,
+            books,
+            |frame, _, users| build::credentials_changed(frame, old, users),
+        );
     }
 
-    /// Builds and encodes the line of an action, if it is wanted.
+    /// Builds and encodes the line of what happened, if it is wanted.
     fn line(
         &mut self,
         ring: Ring,
         header: &Header,
-        action: Action,
+        what: What,
         outbox: &mut Outbox,
         books: &Books,
         build: impl for<'f> FnOnce(&Frame<'f>, u64, &mut Users) -> Line<'f>,
     ) {
+        let action = what.action;
         if !outbox.wants(action, books) {
             return;
         }
         let who = Who::new(&header.subject, &self.processes, &self.containers);
+        let Some(marks) = self.judge.judge(what, &who, None, &mut self.users, books) else { return };
         count_enrichment(&who, books);
         self.clock.write(header.time, &mut self.timestamp);
         let frame = Frame { header, who: &who, host: &self.host, timestamp: &self.timestamp };
-        let line = build(&frame, self.page_size, &mut self.users);
+        let mut line = build(&frame, self.page_size, &mut self.users);
+        line.mark(marks);
         outbox.put(action, &line, ring, (header.time, self.clock.wall(header.time)), books);
     }
 
@@ -295,7 +317,7 @@ impl State {
             subject,
         };
         let connect = Connect { tuple, outcome: outcome as u32, error: 0, duration };
-        self.line(Ring::Network, &header, Action::Connect, outbox, books, |frame, _, users| {
+        self.line(Ring::Network, &header, What::connect(&connect), outbox, books, |frame, _, users| {
             let mut line = build::connect(frame, &connect, users);
             // It came by no ring.
             line.event.sequence = None;
