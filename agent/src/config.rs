@@ -178,7 +178,8 @@ impl Config {
 /// What `run` with these arguments uses, as TOML that says where each value comes from.
 pub(crate) fn show(args: &RunArgs, known_types: &[&str]) -> Result<String, ConfigError> {
     let (config, sources) = load(args, known_types, Path::new(DEFAULT_FILE))?;
-    let notes: Vec<String> = placements(&config.rules).iter().map(ToString::to_string).collect();
+    let notes: Vec<String> =
+        placements(&config.rules).iter().map(|placed| format!("Judged {placed}.")).collect();
     Ok(render::effective(&config, &sources, &notes))
 }
 

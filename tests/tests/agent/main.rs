@@ -10,6 +10,7 @@ mod lines;
 mod outputs;
 mod remote;
 mod rings;
+mod rules;
 mod scope;
 mod stop;
 
