@@ -4,6 +4,7 @@
 //! `pushdown` finds what the kernel can do by itself. The agent always judges by all rules: what the kernel lets
 //! through, since its tables lag behind or are full, comes to the same end.
 
+mod args;
 mod bits;
 mod counts;
 mod facts;

@@ -34,13 +34,14 @@ pub(crate) struct Rule {
     /// Effective users, by name or number.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) users: Option<Vec<UserSpec>>,
-    /// Containers, by id, by its first 12 digits or more, or by name.
+    /// Containers, by id or by its first 12 digits or more. What else stands here is a name; but for runtimes whose ids
+    /// are names, those are not known yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) containers: Option<Vec<String>>,
-    /// Globs of Kubernetes namespaces.
+    /// Globs of Kubernetes namespaces. Their names are not known yet: for now this matches nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) namespaces: Option<Vec<String>>,
-    /// Globs of container images.
+    /// Globs of container images. Their names are not known yet: for now this matches nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) images: Option<Vec<String>>,
     /// Where a connect goes: networks, or addresses.
@@ -49,7 +50,7 @@ pub(crate) struct Rule {
     /// Ports that a connect goes to: numbers, or ranges.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) ports: Option<Vec<Ports>>,
-    /// `event.outcome`.
+    /// What `event.outcome` says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) outcomes: Option<Vec<RuleOutcome>>,
     /// For "sample": one line for so many events.
@@ -334,6 +335,16 @@ mod tests {
                 rule("effect = 'tag'\ntags = ['ok', 'a b']"),
                 "t.toml:4: rule a: \"a b\" is no tag: write 1 to 64 bytes",
             ),
+        ] {
+            let found = error(&text);
+            assert!(found.starts_with(said), "{text}\ngives {found}\nnot  {said}");
+        }
+    }
+
+    #[test]
+    fn a_condition_that_makes_no_sense_is_refused_where_it_stands() {
+        let rule = |text: &str| format!("[[rules]]\nname = \"a\"\n{text}\n");
+        for (text, said) in [
             (
                 rule("effect = 'keep'\nargs = ['a(']"),
                 "t.toml:4: \"a(\" is no regular expression (unclosed group): write",

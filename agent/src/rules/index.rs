@@ -2,23 +2,16 @@
 //!
 //! So the work is a look-up for each condition that any rule has, and does not grow rule by rule.
 
-use regex::{Regex, RegexSet, RegexSetBuilder};
 use rustc_hash::FxHashMap;
 
 use super::{
+    args::Args,
     bits::Bits,
     facts::{Facts, Outcome},
     spec::Spec,
     tables::{ContainerTable, Globs, PortTable, Prefixes},
 };
 use crate::{config::UserSpec, events::action::Action};
-
-/// What all regular expressions together may take, in bytes: compiled, and while they are at work.
-const SET_BYTES: usize = 64 << 20;
-const WORK_BYTES: usize = 8 << 20;
-
-/// So few rules are asked one by one; for more, one pass over the text answers for all.
-const FEW: usize = 4;
 
 #[derive(Debug)]
 pub(super) struct Index {
@@ -45,18 +38,6 @@ pub(super) struct Index {
     args: Args,
     /// Rules after which no other is asked.
     decides: Bits,
-}
-
-/// Regular expressions over command lines.
-#[derive(Debug)]
-struct Args {
-    /// By rule.
-    each: Vec<Vec<Regex>>,
-    all: RegexSet,
-    /// The rule of each expression in `all`.
-    rules: Vec<usize>,
-    line: String,
-    asked: Bits,
 }
 
 impl Index {
@@ -101,7 +82,7 @@ impl Index {
             any_port: Bits::of(specs, |spec| spec.ports.is_empty()),
             ports: PortTable::new(rows(specs, |spec| &spec.ports), count),
             any_args: Bits::of(specs, |spec| spec.args.is_empty()),
-            args: Args::new(specs)?,
+            args: Args::new(rows(specs, |spec| &spec.args), count)?,
             decides: Bits::of(specs, |spec| spec.effect.decides()),
         })
     }
@@ -121,12 +102,15 @@ impl Index {
         }
         let (address, port) = facts.what.destination.unzip();
         if hit.exceeds(&self.any_user) {
-            let mut found = self.any_user.clone();
             let by_name = facts.user_name.as_deref().and_then(|name| self.names.get(name));
-            for rules in [self.uids.get(&facts.uid), by_name].into_iter().flatten() {
-                found.add(rules);
+            match (self.uids.get(&facts.uid), by_name) {
+                (Some(by_id), Some(by_name)) => {
+                    let mut found = by_id.clone();
+                    found.add(by_name);
+                    hit.narrow(&self.any_user, Some(&found));
+                }
+                (found, None) | (None, found) => hit.narrow(&self.any_user, found),
             }
-            hit.intersect(&found);
         }
         if hit.exceeds(&self.any_destination) {
             let found = address.and_then(|address| self.destinations.get(address));
@@ -159,48 +143,4 @@ impl Index {
 /// The rules that have this condition, with it.
 fn rows<T: 'static>(specs: &[Spec], of: fn(&Spec) -> &Vec<T>) -> impl Iterator<Item = (usize, &[T])> + Clone {
     specs.iter().map(move |spec| of(spec).as_slice()).enumerate().filter(|(_, row)| !row.is_empty())
-}
-
-impl Args {
-    fn new(specs: &[Spec]) -> Result<Self, regex::Error> {
-        let mut rules = Vec::new();
-        let mut patterns = Vec::new();
-        for (rule, args) in rows(specs, |spec| &spec.args) {
-            for pattern in args {
-                rules.push(rule);
-                patterns.push(pattern.as_str());
-            }
-        }
-        Ok(Self {
-            each: specs.iter().map(|spec| spec.args.clone()).collect(),
-            all: RegexSetBuilder::new(patterns).size_limit(SET_BYTES).dfa_size_limit(WORK_BYTES).build()?,
-            rules,
-            line: String::new(),
-            asked: Bits::none(specs.len()),
-        })
-    }
-
-    /// Takes the rules out of `hit` whose arguments do not match, and those from `end` on that ask for any.
-    fn narrow(&mut self, hit: &mut Bits, any: &Bits, end: usize, facts: &Facts<'_>) {
-        self.asked.clear();
-        let Some(args) = facts.args else { return hit.intersect(any) };
-        self.line.clear();
-        args(&mut self.line);
-        let asked = || hit.iter().filter(|rule| !any.has(*rule) && *rule < end);
-        if asked().nth(FEW).is_none() {
-            for rule in asked() {
-                let expressions = self.each.get(rule).map(Vec::as_slice).unwrap_or_default();
-                if expressions.iter().any(|expression| expression.is_match(&self.line)) {
-                    self.asked.set(rule);
-                }
-            }
-        } else {
-            for expression in &self.all.matches(&self.line) {
-                if let Some(rule) = self.rules.get(expression).filter(|rule| **rule < end) {
-                    self.asked.set(*rule);
-                }
-            }
-        }
-        hit.narrow(any, Some(&self.asked));
-    }
 }

@@ -185,13 +185,12 @@ fn effect(rule: &Rule, name: &str) -> Result<Effect, Fault> {
     match effect {
         config::Effect::Drop => Ok(Effect::Drop),
         config::Effect::Keep => Ok(Effect::Keep),
-        config::Effect::Sample => match rule.one_in {
-            Some(one_in) => Ok(Effect::Sample(one_in.get())),
-            None => {
-                let wrong = format!("rule {name} does not say how many events make one line");
-                Err(Fault("effect", None, wrong, "write one-in = 100, or another number, too".into()))
-            }
-        },
+        config::Effect::Sample => {
+            let wrong = || format!("rule {name} does not say how many events make one line");
+            let instead = "write one-in = 100, or another number, too";
+            let one_in = rule.one_in.ok_or_else(|| Fault("effect", None, wrong(), instead.into()))?;
+            Ok(Effect::Sample(one_in.get()))
+        }
         config::Effect::Tag => match rule.tags.as_deref() {
             None | Some([]) => {
                 let wrong = format!("rule {name} has no tags to add");

@@ -221,7 +221,7 @@ pub(super) mod tests {
             [Ports { first: 443, last: 443 }],
             [Ports { first: 65535, last: 65535 }],
         ];
-        let table = PortTable::new(ports.iter().map(|ports| ports.as_slice()).enumerate(), 3);
+        let table = PortTable::new(ports.iter().map(<[_; 1]>::as_slice).enumerate(), 3);
         let prefixes = table.prefixes();
         for port in [0, 1, 2, 442, 443, 444, 1023, 1024, 1025, 65534, 65535_u16] {
             let found: Vec<_> =
