@@ -212,7 +212,8 @@ impl Assembly {
         tokio::spawn(harvest(Arc::clone(&kernel_books), gone));
         let attached = kernel.probes.iter().filter(|probe| probe.is_attached()).count();
         tracing::info!(kernel = support.release, attached, probes = kernel.probes.len(), "watching");
-        let judge = Judge::new(rules, filter, &containers);
+        let mut judge = Judge::new(filter);
+        judge.replace(rules, &containers);
         let mut state =
             State::new(processes, containers, users, &identity, host.all_capabilities(), histograms)?;
         state.judge = judge;

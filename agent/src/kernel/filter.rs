@@ -141,9 +141,32 @@ impl Inner {
         containers: &Containers,
     ) -> Result<(), MapError> {
         self.clear(half)?;
+        let asks_containers = !table.containers.is_empty();
+        let mut written = Half::default();
+        let filled = self.fill(half, &table, rules, &mut written);
+        written.table = Some(table);
+        // Even if it is not all: what was written is taken out some day.
+        if let Some(place) = self.halves.get_mut(half) {
+            *place = written;
+        }
+        filled?;
+        if asks_containers {
+            for ((hierarchy, id), container) in containers.known() {
+                let _full = self.allow(half, hierarchy, id, container);
+            }
+        }
+        Ok(())
+    }
+
+    fn fill(
+        &mut self,
+        half: usize,
+        table: &Table,
+        rules: &Rules,
+        written: &mut Half,
+    ) -> Result<(), MapError> {
         let filter: [u64; FILTER_WORDS] = zerocopy::transmute!(table.filter);
         self.filters.set(number(half), filter, 0)?;
-        let mut written = Half::default();
         for (uid, mask) in &table.users {
             let key = [*uid, number(half)];
             self.users.insert(key, mask, 0)?;
@@ -165,16 +188,6 @@ impl Inner {
             let Some(counts) = rules.counts().get(*rule) else { continue };
             let counted = self.counts.get(&place(half, slot), 0)?;
             written.slots.push((Arc::clone(counts), counted));
-        }
-        let asks_containers = !table.containers.is_empty();
-        written.table = Some(table);
-        if let Some(place) = self.halves.get_mut(half) {
-            *place = written;
-        }
-        if asks_containers {
-            for ((hierarchy, id), container) in containers.known() {
-                let _full = self.allow(half, hierarchy, id, container);
-            }
         }
         Ok(())
     }

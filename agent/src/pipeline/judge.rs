@@ -19,12 +19,16 @@ pub(crate) struct Judge {
 }
 
 impl Judge {
-    /// Rules in the place of those that were, here and in the kernel.
-    pub(crate) fn new(rules: Rules, filter: Arc<KernelFilter>, containers: &Containers) -> Self {
-        if let Err(error) = filter.apply(&rules, containers) {
+    pub(crate) fn new(filter: Arc<KernelFilter>) -> Self {
+        Self { rules: None, filter: Some(filter) }
+    }
+
+    /// Puts rules to work in the place of those that were, here and in the kernel. The next event is judged by them.
+    pub(crate) fn replace(&mut self, rules: Rules, containers: &Containers) {
+        if let Some(Err(error)) = self.filter.as_ref().map(|filter| filter.apply(&rules, containers)) {
             tracing::warn!(%error, "no rules in the kernel: the agent judges alone");
         }
-        Self { rules: Some(rules).filter(|rules| !rules.is_empty()), filter: Some(filter) }
+        self.rules = Some(rules).filter(|rules| !rules.is_empty());
     }
 
     /// What an event's line says of the rules; `None` if it makes none, which is counted.

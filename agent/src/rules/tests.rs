@@ -436,3 +436,14 @@ fn each_rule_says_where_it_is_judged() {
         ]
     );
 }
+
+#[test]
+fn the_examples_of_the_manual_make_sense() {
+    let manual = include_str!("../../../docs/rules.md");
+    let blocks = manual.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let examples: Vec<_> = blocks.filter(|block| block.contains("[[rules]]")).collect();
+    assert!(examples.len() > 4);
+    for example in examples {
+        assert!(specs(&rules(example)).is_ok(), "{example}\n{:?}", specs(&rules(example)));
+    }
+}
