@@ -48,7 +48,7 @@ pub const BYTES_RECEIVED: u32 = CLOSES + 2;
 pub const END: u32 = CLOSES + 3;
 
 #[cfg(target_arch = "bpf")]
-pub(crate) use programs::{Term, count, count_by, ledger};
+pub(crate) use programs::{Term, add, count, count_by, ledger};
 
 #[cfg(target_arch = "bpf")]
 mod programs {
@@ -91,7 +91,7 @@ mod programs {
     ///
     /// The result is not used: with it the instruction would need a kernel of 5.12.
     #[inline(always)]
-    fn add(counter: *mut u64, value: u64) {
+    pub(crate) fn add(counter: *mut u64, value: u64) {
         // SAFETY: a pointer into a map's value, aligned to 8.
         unsafe {
             core::intrinsics::atomic_xadd::<u64, u64, { core::intrinsics::AtomicOrdering::Relaxed }>(

@@ -58,9 +58,20 @@ fn ring(of: Ring) -> &'static RingBuf {
 /// nanoseconds.
 #[inline(always)]
 pub(crate) fn wanted(kind: Kind, subject: &Subject, time: u64) -> bool {
+    wanted_unless(kind, subject, time, || false)
+}
+
+/// The same for a kind that rules of the kernel's side can drop, see [`crate::filter`]: what they drop is filtered.
+#[inline(always)]
+pub(crate) fn wanted_unless(
+    kind: Kind,
+    subject: &Subject,
+    time: u64,
+    is_dropped: impl FnOnce() -> bool,
+) -> bool {
     ledger(kind, Term::Seen);
     let Some(settings) = settings() else { return false };
-    if settings.kinds & (1 << kind as u32) == 0 {
+    if settings.kinds & (1 << kind as u32) == 0 || is_dropped() {
         ledger(kind, Term::Filtered);
         return false;
     }

@@ -28,7 +28,7 @@ mod programs {
     use super::ExecFailed;
     use crate::{
         counters::{EXECS, count},
-        emit,
+        emit, filter,
         kernel::{self, Pointer as _, Typed, argument, copy_user_str},
         scope,
         wire::{Header, Kind, Span, Subject},
@@ -130,7 +130,7 @@ mod programs {
         let subject = Subject::current()?;
         count(&subject, EXECS + 1);
         let time = kernel::now();
-        if !emit::wanted(Kind::ExecFailed, &subject, time) {
+        if !emit::wanted_unless(Kind::ExecFailed, &subject, time, || filter::drops_exec_failed(&subject)) {
             return None;
         }
         // Nearly every path is short; the failures of one search through PATH are many.

@@ -35,6 +35,7 @@
 )]
 
 pub mod counters;
+pub mod filter;
 pub mod offsets;
 pub mod settings;
 pub mod wire;

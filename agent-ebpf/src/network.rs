@@ -110,7 +110,7 @@ mod programs {
         address::{is_mapped, mapped, scope_of, tuple},
         close,
         counters::{CONNECTS, count},
-        emit,
+        emit, filter,
         kernel::{self, Pointer as _, Ptr, argument, offset},
         scope,
         task::write_current,
@@ -387,7 +387,7 @@ mod programs {
         let v6 = u32::from(!is_mapped(remote));
         let number = (v6 * 3 + scope_of(remote) as u32) * 16 + (connect.outcome & 15);
         count(subject, CONNECTS + number);
-        if !emit::wanted(Kind::Connect, subject, time) {
+        if !emit::wanted_unless(Kind::Connect, subject, time, || filter::drops_connect(subject, connect)) {
             return;
         }
         const LEN: usize = size_of::<Header>() + size_of::<Connect>();

@@ -12,7 +12,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use tellwire_ebpf::wire::Ring;
+use tellwire_ebpf::wire::{Ring, Subject};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -36,7 +36,10 @@ use crate::{
     failure::Failure,
     host::HostRoot,
     http::{self, Readiness},
-    kernel::{Kernel, Sources, ledger::KernelBooks, offsets, options::Options, ring::Usage, support},
+    kernel::{
+        Alive, Kernel, Sources, filter::KernelFilter, ledger::KernelBooks, offsets, options::Options,
+        ring::Usage, support,
+    },
     lines::{
         clock::{boot_now, wall_now},
         fields::{Boot, Host},
@@ -46,8 +49,9 @@ use crate::{
     metrics::{Histograms, Metrics, Parts},
     outputs::{Fanout, Opened, Registry},
     own::{self, Own},
-    pipeline::{Folds, Order, Outbox, Pipeline, Recorder, Selection, State},
+    pipeline::{Folds, Judge, Order, Outbox, Pipeline, Recorder, Selection, State},
     redact::Redactor,
+    rules::{RuleBooks, Rules},
     scope::Scope,
 };
 
@@ -172,8 +176,10 @@ impl Assembly {
         let hangup = signal(SignalKind::hangup()).context("listening for signals")?;
         let cancel = CancellationToken::new();
         let _kernel_log = (options.log_level != 0).then(|| kernel_log(&mut kernel, &cancel));
-        let Sources { rings, books: kernel_books, pending, wake, controls } =
+        let Sources { rings, books: kernel_books, pending, wake, controls, filter } =
             kernel.take_sources(&options)?;
+        let filter = Arc::new(filter);
+        let rule_books = Arc::new(RuleBooks::default());
         let kernel_books = Arc::new(kernel_books);
         let books = Arc::new(Books::default());
         books.processes_max.store(config.processes.max.get().into(), Relaxed);
@@ -184,28 +190,25 @@ impl Assembly {
         let outputs = fanout.registry();
         let readiness = readiness(&kernel);
         let counters = (Arc::clone(&kernel_books), Arc::clone(&books), histograms.clone());
-        let parts = scraped(counters, outputs.clone(), rings.usages(), &kernel, &options, &support);
+        let judged = (Arc::clone(&filter), Arc::clone(&rule_books));
+        let parts = scraped(counters, judged, outputs.clone(), rings.usages(), &kernel, &options, &support);
         let ring_bytes = parts.rings.iter().map(|(_, bytes, _)| bytes).sum();
         serve(listener, parts, &readiness, &cancel);
 
         let boot_id = host.boot_id().context("reading /proc/sys/kernel/random/boot_id")?;
         let agent = Agent::new(host.random_id());
-        let state = state(&config, &host, &support, &mut kernel, &redactor, (&boot_id, &agent), histograms)?;
+        let mut state =
+            state(&config, &host, &support, &mut kernel, &redactor, (&boot_id, &agent), histograms)?;
 
+        judge_by(&config, filter, &rule_books, &mut state)?;
         let last = Last::open(&config.agent.state_dir, &agent.ephemeral_id, &boot_id, &readiness);
         let (orders, told) = mpsc::channel(ORDERS);
         let started = last.started(&args, &config, &kernel, &support, attached);
         // There is room: it is the first.
         let _sent = orders.try_send(Order::Tell(started));
-        let own = own::Parts {
-            subject: own::subject(own::pid_on_host(&host), &host, &state.processes),
-            kernel: Arc::clone(&kernel_books),
-            outputs: outputs.clone(),
-            readiness: Arc::clone(&readiness),
-            alive: kernel.alive(&support),
-            ring_bytes,
-        };
-
+        let subject = own::subject(own::pid_on_host(&host), &host, &state.processes);
+        let alive = kernel.alive(&support);
+        let own = own_parts((subject, alive, ring_bytes), &kernel_books, &outputs, &readiness);
         let (removed, gone) = mpsc::channel(4096);
         tokio::spawn(harvest(Arc::clone(&kernel_books), gone));
         say_watching(&kernel, &support);
@@ -236,6 +239,7 @@ impl Assembly {
             level,
             outputs,
             observer,
+            rule_books,
             orders: orders.clone(),
             books: Arc::clone(&books),
             readiness: Arc::clone(&readiness),
@@ -266,6 +270,36 @@ fn place(agent: &config::Agent) -> Place {
     }
 }
 
+/// Puts the rules to work, here and in the kernel.
+fn judge_by(
+    config: &Config,
+    filter: Arc<KernelFilter>,
+    books: &Arc<RuleBooks>,
+    state: &mut State,
+) -> anyhow::Result<()> {
+    state.judge = Judge::new(filter);
+    state.judge.replace(Rules::new(&config.rules, books)?, &state.containers);
+    Ok(())
+}
+
+/// What the agent's own lines ask. `own` are its process, what tells whether probes stay, and the size of the rings.
+fn own_parts(
+    own: (Subject, Alive, u64),
+    kernel: &Arc<KernelBooks>,
+    outputs: &Registry,
+    readiness: &Arc<Readiness>,
+) -> own::Parts {
+    let (subject, alive, ring_bytes) = own;
+    own::Parts {
+        subject,
+        kernel: Arc::clone(kernel),
+        outputs: outputs.clone(),
+        readiness: Arc::clone(readiness),
+        alive,
+        ring_bytes,
+    }
+}
+
 /// Serves metrics and health, where there is an address for it.
 fn serve(
     listener: Option<TcpListener>,
@@ -282,6 +316,7 @@ fn serve(
 /// The parts that a scrape asks.
 fn scraped(
     counters: (Arc<KernelBooks>, Arc<Books>, Histograms),
+    judged: (Arc<KernelFilter>, Arc<RuleBooks>),
     outputs: Registry,
     rings: Vec<(Ring, u64, Usage)>,
     kernel: &Kernel,
@@ -289,7 +324,10 @@ fn scraped(
     support: &support::Support,
 ) -> Parts {
     let (kernel_books, books, histograms) = counters;
+    let (filter, rules) = judged;
     Parts {
+        filter,
+        rules,
         kernel: kernel_books,
         books,
         outputs,

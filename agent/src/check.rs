@@ -1,4 +1,4 @@
-//! `tellwire check`: what this kernel offers, which probe attaches where, and why not.
+//! `tellwire check`: what this kernel offers, which probe attaches where, and why not; which rule the kernel takes.
 //!
 //! The programs are really loaded and attached, for a moment and scoped to nothing, since no list of
 //! facts answers whether a verifier takes a program.
@@ -8,14 +8,18 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use crate::{
+    config::Rule,
     failure::Failure,
     host::HostRoot,
     kernel::{Attached, Kernel, offsets, options::Options, probes::Point, support},
+    rules::{Placement, placements},
     scope::Scope,
 };
 
 /// The report, and whether anything can be attached at all.
-pub(crate) fn report(as_json: bool) -> Result<(String, bool), Failure> {
+///
+/// `rules` are those of the configuration: where each is judged is said too.
+pub(crate) fn report(as_json: bool, rules: &[Rule]) -> Result<(String, bool), Failure> {
     support::check_capabilities().map_err(Failure::privilege)?;
     let host = HostRoot::new("/");
     let (support, btf) = support::Support::detect(&host, true).map_err(Failure::unavailable)?;
@@ -24,7 +28,7 @@ pub(crate) fn report(as_json: bool) -> Result<(String, bool), Failure> {
     let options = Options::smallest();
     let kernel =
         Kernel::load(&options, &support, &offsets, Some(&Scope::nothing())).map_err(Failure::unavailable)?;
-    let report = Report { support: &support, kernel: &kernel };
+    let report = Report { support: &support, kernel: &kernel, rules: placements(rules) };
     let text = if as_json { format!("{:#}\n", report.json()) } else { report.text() };
     Ok((text, kernel.any_attached()))
 }
@@ -32,6 +36,7 @@ pub(crate) fn report(as_json: bool) -> Result<(String, bool), Failure> {
 struct Report<'a> {
     support: &'a support::Support,
     kernel: &'a Kernel,
+    rules: Vec<Placement>,
 }
 
 impl Report<'_> {
@@ -71,6 +76,11 @@ impl Report<'_> {
             "cgroup_v1": self.support.hierarchies.v1.as_ref().map(|v1| &v1.controller),
             "possible_cpus": crate::kernel::possible_cpus(),
             "probes": probes,
+            "rules": self.rules.iter().map(|placement| {
+                let Placement { rule, in_kernel, why } = placement;
+                let in_kernel: Vec<_> = in_kernel.iter().map(|action| action.name()).collect();
+                json!({"rule": rule, "in_kernel_for": in_kernel, "why": why})
+            }).collect::<Vec<_>>(),
         })
     }
 
@@ -97,6 +107,12 @@ impl Report<'_> {
             if let Some(note) = chosen.map(|chosen| chosen.note).filter(|note| !note.is_empty()) {
                 let _infallible = writeln!(text, "{:21}{note}", "");
             }
+        }
+        if !self.rules.is_empty() {
+            let _infallible = writeln!(text, "\nrules");
+        }
+        for placement in &self.rules {
+            let _infallible = writeln!(text, "    {:<17}{placement}", placement.rule);
         }
         text
     }

@@ -31,7 +31,7 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Watch this host until it is told to stop
     Run(Box<RunArgs>),
-    /// Say what this kernel offers, which probe would attach where, and why not
+    /// Say what this kernel offers, which probe would attach where, and why not; and which rules the kernel takes
     Check(CheckArgs),
     /// Print or check the configuration
     #[command(subcommand)]
@@ -59,6 +59,11 @@ pub(crate) enum ConfigCommand {
 
 #[derive(Debug, Args)]
 pub(crate) struct CheckArgs {
+    /// Configuration file, of whose rules it is said which the kernel takes [default: /etc/tellwire/tellwire.toml if it
+    /// exists]
+    #[arg(long, value_name = "FILE", env = "TELLWIRE_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -162,6 +167,11 @@ pub(crate) enum Given {
 }
 
 impl RunArgs {
+    /// Nothing but a configuration file.
+    pub(crate) fn of_config(config: Option<PathBuf>) -> Self {
+        Self { config, ..Self::default() }
+    }
+
     /// `id` is the name of the field.
     pub(crate) fn given(&self, id: &str) -> Option<&Given> {
         self.given.get(id)

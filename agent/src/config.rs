@@ -8,8 +8,10 @@ mod checks;
 mod choices;
 mod error;
 mod file;
+mod kernel;
 mod outputs;
 mod render;
+mod rules;
 mod values;
 mod watch;
 
@@ -22,13 +24,18 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::cli::{Given, RunArgs};
+use crate::rules::placements;
 
 pub(crate) use changes::Changed;
-pub(crate) use choices::{Format, KernelLog, Label, Listen, LogLevel, Profile, Style, SyslogFormat};
-pub(crate) use error::ConfigError;
+pub(crate) use choices::{
+    Effect, Format, KernelLog, Label, Listen, LogLevel, Profile, RuleOutcome, Style, SyslogFormat,
+};
+pub(crate) use error::{ConfigError, nearest};
+pub(crate) use kernel::Kernel;
 pub(crate) use outputs::{Facility, Group, Output, OutputFile, OutputSpec, Peer};
 pub(crate) use render::{default_toml, json_schema};
-pub(crate) use values::{Count, PowerOfTwo, Size, Time, duration};
+pub(crate) use rules::{Network, Ports, Rule, UserSpec, masked};
+pub(crate) use values::{Count, Time, duration};
 pub(crate) use watch::FileWatch;
 
 /// Read if no other file is named and if it exists.
@@ -43,6 +50,8 @@ pub(crate) struct Config {
     pub(crate) redaction: Redaction,
     pub(crate) output: Output,
     pub(crate) http: Http,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) rules: Vec<Rule>,
 }
 
 /// What is watched, and what the agent says about itself.
@@ -78,46 +87,6 @@ pub(crate) struct Agent {
     /// How much the agent says about itself, on stderr.
     pub(crate) log_level: LogLevel,
 }
-
-/// The programs in the kernel and their memory.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
-pub(crate) struct Kernel {
-    /// The process ring and the network ring have this size each. The urgent ring (credentials,
-    /// authentication, cgroups) is a quarter of it, but at least a page. What finds no room is
-    /// counted and is in the metrics, but makes no line.
-    pub(crate) ring_bytes: PowerOfTwo<4096, { 1 << 30 }>,
-    /// What an exec record carries of the arguments, in bytes; the rest is cut, and the line says so.
-    pub(crate) args_bytes: Size<0, 65536>,
-    /// Connects that can wait for their outcome at the same time. Those beyond are told at once, with
-    /// the outcome "unknown".
-    pub(crate) pending_connects: Count<256, { 1 << 20 }>,
-    /// Connections that this host has opened and that can be open at the same time for their end to be told, with what
-    /// they carried. The end of those beyond is counted as lost.
-    pub(crate) open_connections: Count<256, { 1 << 20 }>,
-    /// Counters of all cgroups together: each cgroup takes one for each kind of event that it had.
-    /// What finds no room is counted without its cgroup, so that sums stay exact.
-    pub(crate) cgroup_counters: Count<1024, { 1 << 22 }>,
-    /// Process records that one cgroup turns into lines in a second, 0 for no limit. What is
-    /// throttled is counted, and metrics stay exact.
-    pub(crate) throttle_process: Throttle,
-    /// The same for network records.
-    pub(crate) throttle_network: Throttle,
-    /// The same for urgent records.
-    pub(crate) throttle_urgent: Throttle,
-    /// How often the rings are read under traffic. Longer costs less and needs larger rings: a
-    /// ring must hold what comes in meanwhile.
-    pub(crate) poll_interval: Time<1, 1000>,
-    /// Whether functions of the kernel are hooked where it lets them be: credential calls, failed execs and the
-    /// errno of a connect, of every ABI and at no cost to others. Without it, or where the kernel does not,
-    /// tracepoints of system calls take their place. `tellwire check` says which it is.
-    pub(crate) function_hooks: bool,
-    /// How much the kernel programs say about themselves, in the agent's log. It costs time in
-    /// the kernel: for finding a fault, not for running.
-    pub(crate) log: KernelLog,
-}
-
-type Throttle = Count<0, 1_000_000_000>;
 
 /// The table of running processes, from which lines get what the kernel does not say each time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -175,24 +144,6 @@ impl Default for Agent {
     }
 }
 
-impl Default for Kernel {
-    fn default() -> Self {
-        Self {
-            ring_bytes: const { PowerOfTwo::new(2 << 20) },
-            args_bytes: const { Size::new(8192) },
-            pending_connects: const { Count::new(16384) },
-            open_connections: const { Count::new(16384) },
-            cgroup_counters: const { Count::new(16384) },
-            throttle_process: const { Count::new(20_000) },
-            throttle_network: const { Count::new(100_000) },
-            throttle_urgent: const { Count::new(20_000) },
-            poll_interval: const { Time::from_millis(10) },
-            function_hooks: true,
-            log: KernelLog::Off,
-        }
-    }
-}
-
 impl Default for Processes {
     fn default() -> Self {
         Self { max: const { Count::new(65536) }, keep_exited: const { Time::from_millis(5_000) } }
@@ -231,7 +182,9 @@ impl Config {
 /// What `run` with these arguments uses, as TOML that says where each value comes from.
 pub(crate) fn show(args: &RunArgs, known_types: &[&str]) -> Result<String, ConfigError> {
     let (config, sources) = load(args, known_types, Path::new(DEFAULT_FILE))?;
-    Ok(render::effective(&config, &sources))
+    let notes: Vec<String> =
+        placements(&config.rules).iter().map(|placed| format!("Judged {placed}.")).collect();
+    Ok(render::effective(&config, &sources, &notes))
 }
 
 /// Where a value comes from.
@@ -278,7 +231,7 @@ fn from_file(path: &Path, known_types: &[&str]) -> Result<(Config, Sources), Con
 
 /// Flags and environment over what is there.
 fn layer(config: &mut Config, sources: &mut Sources, args: &RunArgs) {
-    let Config { agent, kernel, processes: _, redaction: _, output, http } = config;
+    let Config { agent, kernel, processes: _, redaction: _, output, http, rules: _ } = config;
     let mut over = Over { sources, args };
     over.set(&mut agent.profile, args.profile, "agent.profile", "profile");
     over.set(&mut agent.types, unless_empty(&args.types), "agent.types", "types");
@@ -360,7 +313,7 @@ mod tests {
         assert_eq!(config.agent.profile, Profile::Full);
         assert_eq!(config.agent.types, ["exec", "exec_failed"]);
         assert_eq!(config.output.to, [OutputSpec::File("/a".into()), OutputSpec::Stdout]);
-        let shown = render::effective(&config, &sources);
+        let shown = render::effective(&config, &sources, &[]);
         for line in [
             &format!("profile = \"full\"  # file {}:2", path.display()),
             "types = [\"exec\", \"exec_failed\"]  # flag --types",

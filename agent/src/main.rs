@@ -18,6 +18,7 @@ mod outputs;
 mod own;
 mod pipeline;
 mod redact;
+mod rules;
 mod scope;
 
 use std::{
@@ -25,7 +26,7 @@ use std::{
     process::ExitCode,
 };
 
-use cli::{Command, ConfigCommand};
+use cli::{Command, ConfigCommand, RunArgs};
 use failure::Failure;
 
 fn main() -> ExitCode {
@@ -58,7 +59,9 @@ fn dispatch(command: &Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Run(args) => app::run(args),
         Command::Check(args) => {
-            let (report, usable) = check::report(args.json)?;
+            let run = RunArgs::of_config(args.config.clone());
+            let config = config::Config::load(&run, events::action::NAMES).map_err(Failure::usage)?;
+            let (report, usable) = check::report(args.json, &config.rules)?;
             print(&report)?;
             Ok(if usable { ExitCode::SUCCESS } else { ExitCode::from(69) })
         }

@@ -5,6 +5,7 @@
 //! [`State::record`], in the order of the line: decode, enrich, choose, encode.
 
 pub(crate) mod folds;
+mod judge;
 mod outbox;
 mod recording;
 #[cfg(test)]
@@ -27,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::{
     folds::Folds,
+    judge::Judge,
     outbox::Outbox,
     recording::Recorder,
     selection::{LeftOut, Selection},
@@ -41,6 +43,7 @@ use crate::{
     outputs::Swap,
     own::{Desk, Own},
     redact::Redactor,
+    rules::Rules,
 };
 
 /// How often what is old is looked for.
@@ -67,6 +70,8 @@ pub(crate) enum Order {
 pub(crate) struct Change {
     pub(crate) config: Config,
     pub(crate) redactor: Redactor,
+    /// Where they are others.
+    pub(crate) rules: Option<Rules>,
     pub(crate) outputs: Option<Swap>,
     /// What is told of it, by the new rules.
     pub(crate) notice: Notice,
@@ -173,7 +178,11 @@ impl Pipeline {
 
     /// Takes over another configuration.
     fn change(&mut self, change: Change) -> Notice {
-        let Change { config, redactor, outputs, notice } = change;
+        let Change { config, redactor, rules, outputs, notice } = change;
+        if let Some(rules) = rules {
+            let State { judge, containers, .. } = &mut self.state;
+            judge.replace(rules, containers);
+        }
         self.outbox.change(Selection::new(&config.agent), outputs);
         self.redactor = redactor;
         self.state.command_line = config.agent.command_line;

@@ -26,6 +26,7 @@ use crate::{
     outputs::{Observer, Opened, Registry, Swap},
     pipeline::{Change, Order, Selection},
     redact::Redactor,
+    rules::{RuleBooks, Rules},
     scope::Scope,
 };
 
@@ -43,6 +44,7 @@ pub(super) struct Reloader {
     pub(super) level: logging::Level,
     pub(super) outputs: Registry,
     pub(super) observer: Observer,
+    pub(super) rule_books: Arc<RuleBooks>,
     pub(super) orders: mpsc::Sender<Order>,
     pub(super) books: Arc<Books>,
     pub(super) readiness: Arc<Readiness>,
@@ -50,6 +52,8 @@ pub(super) struct Reloader {
 
 /// What was read, and what it means.
 struct Plan {
+    /// Where they are others.
+    rules: Option<Rules>,
     config: Config,
     changes: Vec<Changed>,
     redactor: Redactor,
@@ -57,6 +61,14 @@ struct Plan {
     scope: Option<Scope>,
     /// Outputs that are open and get nothing yet, where they are others.
     outputs: Option<(Vec<OutputSpec>, Opened)>,
+}
+
+/// What the kernel side has taken over, for the pipeline.
+struct Taken {
+    config: Config,
+    redactor: Redactor,
+    rules: Option<Rules>,
+    outputs: Option<Swap>,
 }
 
 impl Reloader {
@@ -118,8 +130,8 @@ impl Reloader {
                 tracing::info!(source, changed = keys.join(", "), "configuration taken over");
                 let notice = Notice::Config(Box::new(facts));
                 match change {
-                    Some((config, redactor, outputs)) => {
-                        Order::Change(Box::new(Change { config, redactor, outputs, notice }))
+                    Some(Taken { config, redactor, rules, outputs }) => {
+                        Order::Change(Box::new(Change { config, redactor, rules, outputs, notice }))
                     }
                     // Nothing to tell, unless what was told last is wrong now.
                     None if was_refused => Order::Tell(notice),
@@ -180,12 +192,14 @@ impl Reloader {
             let opened = spawn_blocking(move || Opened::new(&added, &output, &host, registry)).await??;
             Some((without(&old.output.to, &new.output.to), opened))
         };
-        Ok(Plan { config, changes, redactor, scope, outputs })
+        let rules =
+            if new.rules == old.rules { None } else { Some(Rules::new(&new.rules, &self.rule_books)?) };
+        Ok(Plan { rules, config, changes, redactor, scope, outputs })
     }
 
     /// Changes the kernel side and starts the outputs; what is left is the pipeline's.
-    fn take_over(&mut self, plan: Plan) -> anyhow::Result<(Config, Redactor, Option<Swap>)> {
-        let Plan { config, changes: _, redactor, scope, outputs } = plan;
+    fn take_over(&mut self, plan: Plan) -> anyhow::Result<Taken> {
+        let Plan { rules, config, changes: _, redactor, scope, outputs } = plan;
         match self.change(&config, scope.as_ref(), outputs) {
             Ok(swap) => {
                 self.level.set(config.agent.log_level);
@@ -195,7 +209,7 @@ impl Reloader {
                     );
                 }
                 self.config = config.clone();
-                Ok((config, redactor, swap))
+                Ok(Taken { config, redactor, rules, outputs: swap })
             }
             Err(error) => Err(match self.take_back(scope.is_some()) {
                 Ok(()) => error,

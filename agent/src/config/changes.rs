@@ -6,7 +6,7 @@ use super::{Config, render::sections};
 
 /// Keys that take effect when the configuration is read again. All others are decided at the start: sizes of
 /// maps, what is attached, what is opened.
-const LIVE: [&str; 18] = [
+const LIVE: [&str; 19] = [
     "agent.profile",
     "agent.types",
     "agent.cgroups",
@@ -25,6 +25,7 @@ const LIVE: [&str; 18] = [
     "redaction.patterns",
     "redaction.allow",
     "output.to",
+    "rules",
 ];
 
 /// A key that has another value than before, both as TOML.
@@ -64,7 +65,10 @@ impl Config {
             let name = section.name;
             section.keys.into_iter().map(move |key| (format!("{name}.{}", key.name), key.value.to_string()))
         });
-        keys.collect()
+        // All of them are one value: what matters is their order.
+        let rules =
+            toml::Value::try_from(&self.rules).map_or_else(|_| String::new(), |rules| rules.to_string());
+        keys.chain([("rules".to_owned(), rules)]).collect()
     }
 }
 

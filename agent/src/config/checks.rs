@@ -1,16 +1,19 @@
 //! What no single value can know: lists, and names that other parts decide.
 
+use std::borrow::Cow;
+
 use super::error::{ConfigError, nearest, shown};
-use super::{Config, Format, Group, OutputFile, OutputSpec, Redaction, Source, Sources};
+use super::{Config, Format, Group, OutputFile, OutputSpec, Redaction, Rule, Source, Sources};
 use crate::cli::Given;
 use crate::enrich::users::group_id;
 use crate::host::HostRoot;
 use crate::redact;
+use crate::rules::{Refused, specs};
 
 /// What is wrong with the value of a key.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Fault {
-    key: &'static str,
+    key: Cow<'static, str>,
     /// The element, if the value is a list.
     index: Option<usize>,
     wrong: String,
@@ -19,22 +22,22 @@ pub(super) struct Fault {
 
 impl Fault {
     fn new(key: &'static str, index: Option<usize>, wrong: String, instead: &str) -> Self {
-        Self { key, index, wrong, instead: Some(instead.into()) }
+        Self { key: key.into(), index, wrong, instead: Some(instead.into()) }
     }
 
     pub(super) fn at(self, sources: &Sources) -> ConfigError {
         let Self { key, index, wrong, instead } = self;
         let element = index.and_then(|index| sources.get(&format!("{key}[{index}]")));
-        match element.or_else(|| sources.get(key)) {
+        match element.or_else(|| sources.get(key.as_ref())) {
             Some(Source::File(path, line)) => ConfigError::line(path, *line, wrong, instead),
             Some(Source::Given(Given::Flag(by) | Given::Env(by))) => ConfigError::given(by, wrong, instead),
-            Some(Source::Default) | None => ConfigError::given(key, wrong, instead),
+            Some(Source::Default) | None => ConfigError::given(&key, wrong, instead),
         }
     }
 }
 
 pub(super) fn check(config: &Config, known_types: &[&str]) -> Result<(), Fault> {
-    let Config { agent, kernel: _, processes: _, redaction, output, http: _ } = config;
+    let Config { agent, kernel: _, processes: _, redaction, output, http: _, rules } = config;
     check_types(&agent.types, known_types)?;
     if let Some(index) = agent.cgroups.iter().position(|path| path.as_os_str().is_empty()) {
         let wrong = "a cgroup without a path".into();
@@ -51,13 +54,23 @@ pub(super) fn check(config: &Config, known_types: &[&str]) -> Result<(), Fault> 
     check_redaction(redaction)?;
     check_outputs(&output.to)?;
     check_files(&output.file, &HostRoot::new(&agent.host_root))?;
+    check_rules(rules)?;
     match output.format {
         Format::Ecs => Ok(()),
         Format::Ocsf => {
             let wrong = "format ocsf is not available yet; use ecs".into();
-            Err(Fault { key: "output.format", index: None, wrong, instead: None })
+            Err(Fault { key: "output.format".into(), index: None, wrong, instead: None })
         }
     }
+}
+
+/// What is wrong with a rule has the line of the rule's key, or of the rule.
+fn check_rules(rules: &[Rule]) -> Result<(), Fault> {
+    specs(rules).map(drop).map_err(|refused| {
+        let Refused { rule, key, index, wrong, instead } = refused;
+        let key = if key.is_empty() { format!("rules[{rule}]") } else { format!("rules[{rule}].{key}") };
+        Fault { key: key.into(), index, wrong, instead: Some(instead) }
+    })
 }
 
 /// `known` are the names of all event types.

@@ -159,6 +159,25 @@ choices! {
         Local = "local",
     }
 
+    /// What a rule does with an event.
+    pub(crate) enum Effect {
+        /// It makes no line.
+        Drop = "drop",
+        /// It makes its line, whatever later rules say.
+        Keep = "keep",
+        /// One of so many makes a line.
+        Sample = "sample",
+        /// The line gets tags, and later rules are asked.
+        Tag = "tag",
+    }
+
+    /// `event.outcome`.
+    pub(crate) enum RuleOutcome {
+        Success = "success",
+        Failure = "failure",
+        Unknown = "unknown",
+    }
+
     /// How much the kernel programs say about themselves.
     pub(crate) enum KernelLog {
         Off = "off",

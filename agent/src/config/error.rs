@@ -90,7 +90,7 @@ pub(super) fn shown(text: &str) -> String {
 }
 
 /// What to write instead of `word`: the one of `valid` that it resembles, and all of them.
-pub(super) fn nearest(word: &str, valid: &[&str]) -> String {
+pub(crate) fn nearest(word: &str, valid: &[&str]) -> String {
     let all = valid.join(", ");
     let near = valid.iter().map(|valid| (distance(word, valid), valid)).min();
     match near {

@@ -54,7 +54,11 @@ impl Keys {
                 DeValue::Array(array) => {
                     for (index, element) in array.iter().enumerate() {
                         let place = Place { key: element.span(), value: element.span() };
-                        self.values.insert(format!("{path}[{index}]"), place);
+                        let path = format!("{path}[{index}]");
+                        if let DeValue::Table(table) = element.get_ref() {
+                            self.collect(table, &format!("{path}."));
+                        }
+                        self.values.insert(path, place);
                     }
                 }
                 _ => {}
@@ -107,6 +111,10 @@ impl File<'_> {
         // The innermost: of those that hold the place, the one that begins last.
         let key =
             keys.values.iter().filter(|(_, place)| within(place)).max_by_key(|(_, place)| place.value.start);
+        if key.is_some_and(|(path, _)| path == "rules") {
+            let wrong = "rules is no list of tables".into();
+            return self.error(span.start, wrong, Some("write [[rules]] above each rule".into()));
+        }
         let wrong = match key {
             Some((path, place)) => {
                 let value = self.text.get(place.value.clone()).unwrap_or_default();
@@ -128,10 +136,16 @@ fn unknown(path: &str, sections: &[(String, Value)]) -> Option<(String, String)>
     let Some((section, key)) = path.rsplit_once('.') else {
         let home = sections.iter().find(|(_, schema)| render::keys(schema).contains_key(path));
         let instead = match home {
+            Some((home, _)) if home == "rules" => "write it as a key of [[rules]]".into(),
             Some((home, _)) => format!("write it as a key of [{home}]"),
             None => nearest(path, &within("", sections)),
         };
         return Some((format!("unknown section {path}"), instead));
+    };
+    // Of the sections of a list, each has the same keys.
+    let (section, shown) = match section.split_once('[') {
+        Some((list, _)) => (list, format!("[[{list}]]")),
+        None => (section, format!("[{section}]")),
     };
     // What is in an unknown section is not looked at: the section is what is wrong.
     let known = render::keys(of(section)?);
@@ -140,7 +154,7 @@ fn unknown(path: &str, sections: &[(String, Value)]) -> Option<(String, String)>
     }
     let mut valid: Vec<&str> = known.keys().map(String::as_str).collect();
     valid.extend(within(&format!("{section}."), sections));
-    Some((format!("unknown key {key} in [{section}]"), nearest(key, &valid)))
+    Some((format!("unknown key {key} in {shown}"), nearest(key, &valid)))
 }
 
 /// The sections directly below, by their last name.
@@ -191,7 +205,7 @@ mod tests {
             (
                 "\n[kernl]\nlog = \"off\"",
                 "t.toml:2: unknown section kernl: write kernel (valid are agent, kernel, processes, \
-                 redaction, output, http)",
+                 redaction, output, http, rules)",
             ),
             ("profile = \"full\"", "t.toml:1: unknown section profile: write it as a key of [agent]"),
             ("[agent]\nprofile = 5", "t.toml:2: agent.profile = 5: write \"default\" or \"full\""),

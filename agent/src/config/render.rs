@@ -6,6 +6,7 @@ use std::fmt::Display;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value};
 
+use super::rules::EXAMPLE;
 use super::{Config, Source, Sources, changes::is_live};
 
 /// Comments are wrapped here.
@@ -43,6 +44,7 @@ pub(crate) fn default_toml() -> String {
             push(&mut text, format_args!("{} = {}", key.name, key.value));
         }
     }
+    rules_manual(&mut text);
     text
 }
 
@@ -52,8 +54,32 @@ pub(crate) fn json_schema() -> String {
     serde_json::to_string_pretty(&schema).unwrap_or_default() + "\n"
 }
 
-/// `config`, and where each of its values comes from.
-pub(super) fn effective(config: &Config, sources: &Sources) -> String {
+/// There is no rule by default: what a rule can say, and an example, as comments.
+fn rules_manual(text: &mut String) {
+    let Some((_, rule)) = section_schemas().into_iter().find(|(name, _)| name == "rules") else { return };
+    text.push('\n');
+    comment(text, text_of(&rule, "description"));
+    for (name, key) in keys(&rule) {
+        let accepts = |schema: &Value| match (text_of(schema, "accepts"), schema.pointer("/items/accepts")) {
+            ("", None) => None,
+            ("", Some(accepts)) => {
+                Some(format!(" Accepts a list of {}.", accepts.as_str().unwrap_or_default()))
+            }
+            (accepts, _) => Some(format!(" Accepts {accepts}.")),
+        };
+        let inner = key.pointer("/anyOf/0").unwrap_or(&key);
+        let accepts = accepts(inner).unwrap_or_default();
+        push(text, "#");
+        comment(text, &format!("{name}: {}{accepts}", text_of(&key, "description")));
+    }
+    push(text, "#\n# An example:\n#");
+    for line in EXAMPLE.lines() {
+        push(text, format_args!("# {line}"));
+    }
+}
+
+/// `config`, and where each of its values comes from. `notes` says something of each rule.
+pub(super) fn effective(config: &Config, sources: &Sources, notes: &[String]) -> String {
     let mut text = String::new();
     for (index, section) in sections(config).iter().enumerate() {
         if index > 0 {
@@ -63,6 +89,24 @@ pub(super) fn effective(config: &Config, sources: &Sources) -> String {
         for key in &section.keys {
             let source = sources.get(&format!("{}.{}", section.name, key.name)).unwrap_or(&Source::Default);
             push(&mut text, format_args!("{} = {}  # {source}", key.name, key.value));
+        }
+    }
+    for (index, rule) in config.rules.iter().enumerate() {
+        let path = format!("rules[{index}]");
+        let source = |path: &str| sources.get(path).unwrap_or(&Source::Default);
+        text.push('\n');
+        if let Some(note) = notes.get(index) {
+            comment(&mut text, note);
+        }
+        push(&mut text, format_args!("[[rules]]  # {}", source(&path)));
+        let values = toml::Table::try_from(rule).unwrap_or_default();
+        for name in
+            section_schemas().iter().filter(|(name, _)| name == "rules").flat_map(|(_, rule)| keys(rule))
+        {
+            if let Some(value) = values.get(&name.0) {
+                let source = source(&format!("{path}.{}", name.0));
+                push(&mut text, format_args!("{} = {value}  # {source}", name.0));
+            }
         }
     }
     text
@@ -116,6 +160,9 @@ pub(super) fn section_schemas() -> Vec<(String, Value)> {
                 let name = format!("{prefix}{name}");
                 sections.push((name.clone(), schema.clone()));
                 collect(&format!("{name}."), &schema, sections);
+            } else if let Some(each) = schema.get("items").filter(|each| is_section(each)) {
+                // A list of sections: what each of them has.
+                sections.push((format!("{prefix}{name}"), each.clone()));
             }
         }
     }

@@ -96,6 +96,21 @@ impl Containers {
         known.or_else(|| v2.or(v1).filter(|_| isolated)).map(Arc::clone)
     }
 
+    /// Cgroups that are a container's by their path alone: hierarchy and id, and the container's id.
+    pub(crate) fn known(&self) -> impl Iterator<Item = ((u64, u64), &str)> {
+        self.cgroups.iter().filter_map(|(key, cgroup)| {
+            let container = cgroup.container.as_ref()?;
+            let is_known = container.certainty == Certainty::Known && !cgroup.gone;
+            is_known.then_some((*key, container.id.as_str()))
+        })
+    }
+
+    /// The same of one cgroup.
+    pub(crate) fn known_at(&self, hierarchy: u64, id: u64) -> Option<&str> {
+        let container = self.cgroups.get(&(hierarchy, id))?.container.as_ref()?;
+        (container.certainty == Certainty::Known).then_some(container.id.as_str())
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.cgroups.len()
     }

@@ -7,6 +7,7 @@ mod alive;
 mod attach;
 pub(crate) mod btf;
 mod controls;
+pub(crate) mod filter;
 pub(crate) mod ledger;
 pub(crate) mod offsets;
 pub(crate) mod options;
@@ -35,6 +36,7 @@ pub(crate) use self::{
 };
 use self::{
     attach::Ways,
+    filter::KernelFilter,
     ledger::KernelBooks,
     options::Options,
     pending::PendingConnects,
@@ -62,6 +64,7 @@ pub(crate) struct Sources {
     pub(crate) pending: PendingConnects,
     pub(crate) wake: Wake,
     pub(crate) controls: Controls,
+    pub(crate) filter: KernelFilter,
 }
 
 /// Arms the kernel's early wake-up.
@@ -169,7 +172,8 @@ impl Kernel {
         let pending = PendingConnects::new(self.take("PENDING")?, self.take("ATTEMPTS")?)?;
         let wake = Wake(Array::try_from(Map::Array(self.take("WAKE_ARMED")?))?);
         let controls = Controls::new(self.take("SETTINGS")?, self.take("SCOPE")?)?;
-        Ok(Sources { rings, books, pending, wake, controls })
+        let filter = KernelFilter::new(self)?;
+        Ok(Sources { rings, books, pending, wake, controls, filter })
     }
 
     /// What tells whether the probes stay attached.

@@ -85,6 +85,7 @@ impl<'a> Frame<'a> {
             source: None,
             destination: None,
             error: None,
+            tags: Vec::new(),
             tellwire: Tellwire {
                 schema: SCHEMA,
                 sequence_cpu: is_full.then_some(cpu),

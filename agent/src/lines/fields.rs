@@ -262,6 +262,9 @@ pub(crate) struct Tellwire<'a> {
     /// `known_token`, `private_key`, `piped_value` or `configured`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) redacted: Vec<&'static str>,
+    /// The line stands for several events: a rule sampled it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) sampled: Option<SampledFacts>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) exec: Option<Box<ExecFacts<'a>>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -284,6 +287,15 @@ pub(crate) struct Tellwire<'a> {
     pub(crate) clock: Option<Box<own::ClockFacts>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) ledger: Option<Box<own::LedgerFacts>>,
+}
+
+/// What a rule of the configuration chose the line from.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct SampledFacts {
+    /// The name of the rule.
+    pub(crate) rule: Arc<str>,
+    /// Of so many events that matched the rule exactly one made a line.
+    pub(crate) one_in: u32,
 }
 
 /// Facts of an execution.

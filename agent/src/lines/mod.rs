@@ -12,6 +12,8 @@ pub(crate) mod own;
 pub(crate) mod pretty;
 pub(crate) mod schema;
 
+use std::sync::Arc;
+
 use bytes::{BufMut as _, BytesMut};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -75,6 +77,9 @@ pub(crate) struct Line<'a> {
     /// The errno of what failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) error: Option<ErrorCode>,
+    /// What rules of the configuration add.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) tags: Vec<Arc<str>>,
     pub(crate) tellwire: Tellwire<'a>,
 }
 

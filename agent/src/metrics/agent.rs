@@ -203,7 +203,7 @@ impl Parts {
             sink,
             "tellwire_lines_left_out_total",
             "Events that make no line of their own, by action and reason: `types` names others, the `profile` does \
-             without, or `folded` into one line with others.",
+             without, `folded` into one line with others, or left out by a `rule`.",
             &left_out,
         )?;
         let all_outputs = self.outputs.all();

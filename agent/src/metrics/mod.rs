@@ -7,6 +7,7 @@ mod agent;
 mod encode;
 mod node;
 mod process;
+mod rules;
 
 use std::{
     os::fd::{AsFd as _, OwnedFd},
@@ -25,8 +26,9 @@ use self::encode::Sink;
 use crate::{
     books::{Audit, Books},
     http::MetricsSource,
-    kernel::{Attached, ledger::KernelBooks, possible_cpus, program_info, ring::Usage},
+    kernel::{Attached, filter::KernelFilter, ledger::KernelBooks, possible_cpus, program_info, ring::Usage},
     outputs,
+    rules::RuleBooks,
 };
 
 /// The smallest record, ring header included: what a ring holds at the most is its size over this.
@@ -44,6 +46,8 @@ pub(crate) struct Metrics {
 /// The parts that are asked.
 pub(crate) struct Parts {
     pub(crate) kernel: Arc<KernelBooks>,
+    pub(crate) filter: Arc<KernelFilter>,
+    pub(crate) rules: Arc<RuleBooks>,
     pub(crate) books: Arc<Books>,
     pub(crate) outputs: outputs::Registry,
     pub(crate) probes: Vec<Attached>,
@@ -118,6 +122,7 @@ impl Collector for Parts {
         self.ledger(&mut sink, &after, &audit)?;
         self.node(&mut sink, &totals)?;
         self.agent(&mut sink, &totals)?;
+        rules::encode(&self.rules, &self.filter, &mut sink)?;
         process::encode(&mut sink)
     }
 }

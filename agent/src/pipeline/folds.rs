@@ -12,7 +12,7 @@ use tellwire_ebpf::{
     wire::Header,
 };
 
-use crate::enrich::who::Who;
+use crate::{enrich::who::Who, rules::Marks};
 
 /// Entries at the most: some 500 bytes each.
 const MAX: usize = 8192;
@@ -31,6 +31,8 @@ pub(crate) struct Fold {
     pub(crate) count: u64,
     /// Of these, when the first was established.
     pub(crate) first: u64,
+    /// What the rules said of the last one.
+    pub(crate) tags: Vec<Arc<str>>,
     /// What the connections carried that were closed since then, in bytes.
     pub(crate) sent: u64,
     pub(crate) received: u64,
@@ -65,7 +67,13 @@ impl Folds {
     }
 
     /// Takes an established connect.
-    pub(crate) fn connect(&mut self, header: &Header, who: &Who, connect: &Connect) -> Verdict {
+    pub(crate) fn connect(
+        &mut self,
+        header: &Header,
+        who: &Who,
+        connect: &Connect,
+        marks: &Marks,
+    ) -> Verdict {
         let tuple = &connect.tuple;
         let hash = hash(who, tuple);
         if let Some(fold) = self.entries.find_mut(hash, |fold| fold.is_of(who, tuple)) {
@@ -75,6 +83,7 @@ impl Folds {
             fold.count += 1;
             fold.header = *header;
             fold.who.clone_from(who);
+            fold.tags.clone_from(&marks.tags);
             return Verdict::Folded;
         }
         if self.entries.len() < MAX {
@@ -85,6 +94,7 @@ impl Folds {
                 begun: header.time,
                 count: 0,
                 first: 0,
+                tags: marks.tags.clone(),
                 sent: 0,
                 received: 0,
             };
@@ -185,14 +195,14 @@ mod tests {
     fn the_first_is_told_and_those_that_follow_are_one_line_a_minute() {
         let mut folds = folds();
         let curl = who("/usr/bin/curl");
-        assert_eq!(folds.connect(&header(1), &curl, &to(80)), Verdict::Tell);
+        assert_eq!(folds.connect(&header(1), &curl, &to(80), &Marks::default()), Verdict::Tell);
         for time in 2..=4 {
-            assert_eq!(folds.connect(&header(time), &curl, &to(80)), Verdict::Folded);
+            assert_eq!(folds.connect(&header(time), &curl, &to(80), &Marks::default()), Verdict::Folded);
             folds.close(&curl, &to(80).tuple, 10, 100);
         }
         assert_eq!(due(&mut folds, Some(WINDOW)), []);
         assert_eq!(due(&mut folds, Some(WINDOW + 1)), [(3, 2, 4, 30, 300)]);
-        assert_eq!(folds.connect(&header(WINDOW + 9), &curl, &to(80)), Verdict::Folded);
+        assert_eq!(folds.connect(&header(WINDOW + 9), &curl, &to(80), &Marks::default()), Verdict::Folded);
         assert_eq!(due(&mut folds, Some(2 * WINDOW + 1)), [(1, WINDOW + 9, WINDOW + 9, 0, 0)]);
     }
 
@@ -200,18 +210,21 @@ mod tests {
     fn after_a_quiet_minute_the_next_is_the_first_again() {
         let mut folds = folds();
         let curl = who("/usr/bin/curl");
-        assert_eq!(folds.connect(&header(1), &curl, &to(80)), Verdict::Tell);
+        assert_eq!(folds.connect(&header(1), &curl, &to(80), &Marks::default()), Verdict::Tell);
         assert_eq!(due(&mut folds, Some(WINDOW + 1)), []);
-        assert_eq!(folds.connect(&header(WINDOW + 2), &curl, &to(80)), Verdict::Tell);
+        assert_eq!(folds.connect(&header(WINDOW + 2), &curl, &to(80), &Marks::default()), Verdict::Tell);
     }
 
     #[test]
     fn another_destination_or_executable_is_told() {
         let mut folds = folds();
         let curl = who("/usr/bin/curl");
-        assert_eq!(folds.connect(&header(1), &curl, &to(80)), Verdict::Tell);
-        assert_eq!(folds.connect(&header(2), &curl, &to(81)), Verdict::Tell);
-        assert_eq!(folds.connect(&header(3), &who("/usr/bin/wget"), &to(80)), Verdict::Tell);
+        assert_eq!(folds.connect(&header(1), &curl, &to(80), &Marks::default()), Verdict::Tell);
+        assert_eq!(folds.connect(&header(2), &curl, &to(81), &Marks::default()), Verdict::Tell);
+        assert_eq!(
+            folds.connect(&header(3), &who("/usr/bin/wget"), &to(80), &Marks::default()),
+            Verdict::Tell
+        );
     }
 
     #[test]
@@ -219,18 +232,18 @@ mod tests {
         let mut folds = folds();
         let curl = who("/usr/bin/curl");
         for port in 0..=u16::try_from(MAX).unwrap() {
-            assert_eq!(folds.connect(&header(1), &curl, &to(port)), Verdict::Tell);
+            assert_eq!(folds.connect(&header(1), &curl, &to(port), &Marks::default()), Verdict::Tell);
         }
-        assert_eq!(folds.connect(&header(2), &curl, &to(8192)), Verdict::Tell);
-        assert_eq!(folds.connect(&header(2), &curl, &to(8191)), Verdict::Folded);
+        assert_eq!(folds.connect(&header(2), &curl, &to(8192), &Marks::default()), Verdict::Tell);
+        assert_eq!(folds.connect(&header(2), &curl, &to(8191), &Marks::default()), Verdict::Folded);
     }
 
     #[test]
     fn at_the_end_everything_is_told() {
         let mut folds = folds();
         let curl = who("/usr/bin/curl");
-        folds.connect(&header(1), &curl, &to(80));
-        folds.connect(&header(2), &curl, &to(80));
+        folds.connect(&header(1), &curl, &to(80), &Marks::default());
+        folds.connect(&header(2), &curl, &to(80), &Marks::default());
         assert_eq!(due(&mut folds, None), [(1, 2, 2, 0, 0)]);
         assert_eq!(due(&mut folds, None), []);
     }

@@ -14,10 +14,12 @@ pub(crate) enum LeftOut {
     Profile = 1,
     /// It is told together with others of its kind.
     Folded = 2,
+    /// A rule drops it, or samples and took others.
+    Rule = 3,
 }
 
 impl LeftOut {
-    pub(crate) const ALL: [Self; 3] = [Self::Types, Self::Profile, Self::Folded];
+    pub(crate) const ALL: [Self; 4] = [Self::Types, Self::Profile, Self::Folded, Self::Rule];
 
     /// The name in metrics.
     pub(crate) const fn name(self) -> &'static str {
@@ -25,6 +27,7 @@ impl LeftOut {
             Self::Types => "types",
             Self::Profile => "profile",
             Self::Folded => "folded",
+            Self::Rule => "rule",
         }
     }
 }

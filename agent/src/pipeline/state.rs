@@ -1,5 +1,6 @@
 //! What the pipeline knows, and what a record does to it.
 
+mod network;
 mod own;
 
 use std::{
@@ -9,16 +10,12 @@ use std::{
 
 use tellwire_ebpf::{
     cgroup::Cgroup,
-    network::{Attempt, Connect, Outcome, Tuple},
     privilege,
-    wire::{Header, Kind, Ring, Subject, VERSION},
+    wire::{Header, Kind, Ring, Subject},
 };
 use tokio::sync::mpsc;
 
-use super::{
-    LeftOut, Outbox, Removed,
-    folds::{Folds, Verdict},
-};
+use super::{Judge, Outbox, Removed, folds::Folds};
 use crate::{
     books::{Books, Sequences},
     enrich::{
@@ -28,15 +25,14 @@ use crate::{
         who::Who,
     },
     events::{self, Event, action::Action, exec::Exec, text::text},
-    kernel::pending::Swept,
     lines::{
         Line,
         build::{self, ExecTexts, Frame, Lineage},
-        clock::{Clock, boot_now},
+        clock::Clock,
         origin::Origin,
     },
     metrics::Histograms,
-    redact::Redactor,
+    rules::{Marks, What},
 };
 
 /// The tables, and what every line says of the host.
@@ -58,6 +54,8 @@ pub(crate) struct State {
     histograms: Histograms,
     sequences: Sequences,
     timestamp: String,
+    /// May be replaced at any time.
+    pub(crate) judge: Judge,
 }
 
 impl State {
@@ -82,6 +80,7 @@ impl State {
             histograms,
             sequences: Sequences::default(),
             timestamp: String::new(),
+            judge: Judge::default(),
         }
     }
 
@@ -129,9 +128,11 @@ impl State {
         match event {
             Event::CgroupMkdir(cgroup, path) => {
                 self.containers.made(cgroup.hierarchy, cgroup.id, &text(path));
+                self.judge.cgroup_made(cgroup.hierarchy, cgroup.id, &self.containers);
             }
             Event::CgroupRmdir(Cgroup { id, hierarchy, .. }) => {
                 self.containers.removed(hierarchy, id, header.time);
+                self.judge.cgroup_removed(hierarchy, id);
                 // Where the queue is full the counters stay in the kernel's map, which can overflow but not lie.
                 let _full = removed.try_send((hierarchy, id));
             }
@@ -139,81 +140,21 @@ impl State {
             Event::Exec(exec) => self.exec(ring, header, &exec, outbox, books),
             Event::ExecFailed(failed) => {
                 self.meet(ring, header, header.time, outbox, books);
-                self.line(ring, header, Action::ExecFailed, outbox, books, |frame, _, users| {
+                self.line(ring, header, What::exec_failed(), outbox, books, |frame, _, users| {
                     build::exec_failed(frame, &failed, users)
                 });
             }
             Event::Exit(exit) => {
                 self.meet(ring, header, header.time, outbox, books);
-                self.line(ring, header, Action::Exit, outbox, books, |frame, page_size, users| {
+                self.line(ring, header, What::exit(), outbox, books, |frame, page_size, users| {
                     build::exit(frame, &exit, page_size, users)
                 });
                 self.processes.exit(subject.key(), header.time);
             }
             Event::Connect(connect) => self.connect(ring, header, &connect, outbox, books),
-            Event::Close(close) => {
-                if outbox.selection.folds() {
-                    let who = Who::new(subject, &self.processes, &self.containers);
-                    self.folds.close(&who, &close.tuple, close.sent, close.received);
-                }
-                self.line(ring, header, Action::Close, outbox, books, |frame, _, users| {
-                    build::close(frame, &close, users)
-                });
-            }
+            Event::Close(close) => self.close(ring, header, &close, outbox, books),
             Event::Credentials(call, record) => self.credentials(ring, header, call, &record, outbox, books),
         }
-    }
-
-    fn connect(
-        &mut self,
-        ring: Ring,
-        header: &Header,
-        connect: &Connect,
-        outbox: &mut Outbox,
-        books: &Books,
-    ) {
-        let is_established = connect.outcome == Outcome::Established as u32;
-        if is_established {
-            self.histograms.handshake.observe(Duration::from_nanos(connect.duration).as_secs_f64());
-        }
-        // The subject is as it was when the handshake began.
-        let begun = header.time.saturating_sub(connect.duration);
-        self.meet(ring, header, begun, outbox, books);
-        if is_established && outbox.selection.folds() {
-            let who = Who::new(&header.subject, &self.processes, &self.containers);
-            if self.folds.connect(header, &who, connect) == Verdict::Folded {
-                return books.leave_out(Action::Connect, LeftOut::Folded);
-            }
-        }
-        self.line(ring, header, Action::Connect, outbox, books, |frame, _, users| {
-            build::connect(frame, connect, users)
-        });
-    }
-
-    /// Tells connects together that are due at `now`; all of them at the end.
-    pub(crate) fn tell_folded(&mut self, now: Option<u64>, outbox: &mut Outbox, books: &Books) {
-        let Self { folds, users, clock, origin, timestamp, .. } = self;
-        let mut first = String::new();
-        folds.due(now, |fold| {
-            clock.write(fold.first, &mut first);
-            clock.write(fold.header.time, timestamp);
-            let frame = Frame {
-                header: &fold.header,
-                who: &fold.who,
-                origin,
-                profile: outbox.selection.profile,
-                timestamp,
-            };
-            let line = build::connects(&frame, fold, &first, users);
-            books.summaries.fetch_add(1, Relaxed);
-            outbox.put(
-                Action::Connect,
-                &line,
-                Ring::Network,
-                (boot_now(), clock.wall(fold.header.time)),
-                books,
-            );
-        });
     }
 
     fn exec(&mut self, ring: Ring, header: &Header, exec: &Exec<'_>, outbox: &mut Outbox, books: &Books) {
@@ -253,6 +194,8 @@ impl State {
             return;
         }
         let who = Who::new(subject, &self.processes, &self.containers);
+        let what = What::success(Action::Exec);
+        let Some(marks) = self.judge.judge(what, &who, Some(exec), &mut self.users, books) else { return };
         count_enrichment(&who, books);
         self.clock.write(header.time, &mut self.timestamp);
         let frame = Frame {
@@ -267,7 +210,8 @@ impl State {
             self.processes.ancestors(parent),
             self.processes.get(parent).and_then(|parent| parent.capabilities),
         );
-        let line = build::exec(&frame, exec, &texts, lineage, self.all_capabilities, &mut self.users);
+        let mut line = build::exec(&frame, exec, &texts, lineage, self.all_capabilities, &mut self.users);
+        line.mark(marks);
         outbox.put(Action::Exec, &line, ring, (header.time, self.clock.wall(header.time)), books);
     }
 
@@ -293,9 +237,14 @@ impl State {
         {
             return books.leave_out(Action::of_call(call), why);
         }
-        self.line(ring, header, Action::of_call(call), outbox, books, |frame, _, users| {
-            build::credentials(frame, call, record, users)
-        });
+        self.line(
+            ring,
+            header,
+            What::call(Action::of_call(call), record.error),
+            outbox,
+            books,
+            |frame, _, users| build::credentials(frame, call, record, users),
+        );
     }
 
     /// Sees to it that the subject is in the table, and compares its ids with what they should be.
@@ -311,82 +260,56 @@ impl State {
         let Some(process) = self.processes.get_mut(header.subject.key()) else { return };
         let Some(old) = process.expected.check(tid, tid == tgid, ids, at) else { return };
         Books::add(&books.derived, Action::CredentialsChanged as usize);
-        self.line(ring, header, Action::CredentialsChanged, outbox, books, |frame, _, users| {
-            build::credentials_changed(frame, old, users)
-        });
+        self.line(
+            ring,
+            header,
+            What::success(Action::CredentialsChanged),
+            outbox,
+            books,
+            |frame, _, users| build::credentials_changed(frame, old, users),
+        );
     }
 
-    /// Builds and encodes the line of an action, if it is wanted.
+    /// Makes the line of what happened, if it is wanted.
     fn line(
         &mut self,
         ring: Ring,
         header: &Header,
-        action: Action,
+        what: What,
         outbox: &mut Outbox,
         books: &Books,
         build: impl for<'f> FnOnce(&Frame<'f>, u64, &mut Users) -> Line<'f>,
     ) {
-        if !outbox.wants(action, books) {
+        if !outbox.wants(what.action, books) {
             return;
         }
         let who = Who::new(&header.subject, &self.processes, &self.containers);
-        count_enrichment(&who, books);
+        let Some(marks) = self.judge.judge(what, &who, None, &mut self.users, books) else { return };
+        let told = Told { ring, header, action: what.action, who: &who, marks };
+        self.make(told, outbox, books, build);
+    }
+
+    /// Builds and encodes a line.
+    fn make(
+        &mut self,
+        told: Told<'_>,
+        outbox: &mut Outbox,
+        books: &Books,
+        build: impl for<'f> FnOnce(&Frame<'f>, u64, &mut Users) -> Line<'f>,
+    ) {
+        let Told { ring, header, action, who, marks } = told;
+        count_enrichment(who, books);
         self.clock.write(header.time, &mut self.timestamp);
         let frame = Frame {
             header,
-            who: &who,
+            who,
             origin: &self.origin,
             profile: outbox.selection.profile,
             timestamp: &self.timestamp,
         };
-        let line = build(&frame, self.page_size, &mut self.users);
+        let mut line = build(&frame, self.page_size, &mut self.users);
+        line.mark(marks);
         outbox.put(action, &line, ring, (header.time, self.clock.wall(header.time)), books);
-    }
-
-    /// Tells a connect that was taken out of the kernel's maps, since its outcome never came.
-    pub(crate) fn swept(&mut self, swept: &Swept, redactor: &Redactor, outbox: &mut Outbox, books: &Books) {
-        books.swept_connects.fetch_add(1, Relaxed);
-        let now = boot_now();
-        let (subject, tuple, duration, outcome) = match swept {
-            Swept::Handshake(pending) => {
-                (Some(pending.subject), pending.tuple, now.saturating_sub(pending.time), Outcome::Unknown)
-            }
-            Swept::Attempt { tid, attempt } => {
-                let tuple = Tuple {
-                    remote: attempt.remote,
-                    local: [0; 16],
-                    remote_port: attempt.remote_port,
-                    local_port: 0,
-                    reserved: 0,
-                };
-                let outcome =
-                    if attempt.state == Attempt::CLOSED { Outcome::Aborted } else { Outcome::Failed };
-                (self.processes.subject(attempt.tgid, *tid), tuple, 0, outcome)
-            }
-        };
-        let Some(mut subject) = subject else {
-            books.swept_lost.fetch_add(1, Relaxed);
-            return;
-        };
-        redactor.comm(&mut subject);
-        let header = Header {
-            len: 0,
-            version: VERSION,
-            kind: Kind::Connect as u8,
-            flags: 0,
-            time: now,
-            sequence: 0,
-            cpu: 0,
-            redacted: 0,
-            subject,
-        };
-        let connect = Connect { tuple, outcome: outcome as u32, error: 0, duration };
-        self.line(Ring::Network, &header, Action::Connect, outbox, books, |frame, _, users| {
-            let mut line = build::connect(frame, &connect, users);
-            // It came by no ring.
-            build::without_sequence(&mut line);
-            line
-        });
     }
 
     /// Forgets what is old at `now`.
@@ -403,6 +326,15 @@ impl State {
         books.cgroups.store(self.containers.len() as u64, Relaxed);
         books.cgroups_refused.store(self.containers.refused, Relaxed);
     }
+}
+
+/// What is told, and who did it.
+struct Told<'a> {
+    ring: Ring,
+    header: &'a Header,
+    action: Action,
+    who: &'a Who,
+    marks: Marks,
 }
 
 /// Whether a call succeeded and left everything as it was.

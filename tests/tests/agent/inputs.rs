@@ -46,6 +46,13 @@ fn a_configuration_that_is_wrong_is_refused_by_file_and_line() {
         ("[output.file]\ntotal-bytes = '1 MiB'\n", 2, "output.file.total-bytes is less than"),
         ("[output]\nto = ['syslog:tcp:host']\n", 2, "output.to[0] = 'syslog:tcp:host': write \"stdout\""),
         ("[output.syslog]\nfacility = 'mail'\n", 2, "output.syslog.facility = 'mail': write \"user\""),
+        ("[[rules]]\nname = 'a'\neffect = 'dorp'\n", 3, "rules[0].effect = 'dorp': write \"drop\""),
+        ("[[rules]]\nname = 'a'\neffect = 'keep'\nargs = ['(']\n", 4, "\"(\" is no regular expression"),
+        (
+            "[[rules]]\nname = 'a'\neffect = 'drop'\nusers = [1000]\n",
+            3,
+            "rule a would leave out authentication failures",
+        ),
         ("[agent\n", 1, "not TOML"),
     ] {
         fs::write(&file, text).expect("writing it");

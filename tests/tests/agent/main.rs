@@ -14,6 +14,7 @@ mod redaction;
 mod reload;
 mod remote;
 mod rings;
+mod rules;
 mod scope;
 mod stop;
 

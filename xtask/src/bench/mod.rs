@@ -1,11 +1,13 @@
 //! `cargo xtask bench`: what the agent costs and whether anything is lost, measured on this machine.
 //!
 //! Times are given as ratios or per event, in one run with and without the agent in turns: the machine may be
-//! shared. `load` makes the work, `agent` runs the agent and reads its metrics, `report` says what came of it.
+//! shared. `load` makes the work, `agent` runs the agent and reads its metrics, `report` says what came of it, `rules`
+//! is a part by itself.
 
 mod agent;
 mod load;
 mod report;
+mod rules;
 mod services;
 mod volume;
 
@@ -31,7 +33,7 @@ pub(crate) struct Options {
     /// Length of each loaded stretch, in seconds; the figures of the README are those of 60
     #[arg(long, default_value_t = 10)]
     seconds: u64,
-    /// Only these parts: kernel, tax, cost, load, overload, volume
+    /// Only these parts: kernel, tax, cost, load, overload, rules, volume
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Write the result as JSON to this file too
@@ -72,6 +74,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     if wants("overload") {
         bench.overload(&mut report)?;
+    }
+    if wants("rules") {
+        bench.rules(&mut report)?;
     }
     if wants("volume") {
         volume::measure(&bench.binary, bench.length, &mut report)?;

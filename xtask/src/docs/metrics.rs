@@ -17,10 +17,11 @@ use anyhow::{Context as _, Result, bail};
 use super::{Table, command};
 
 /// Labels whose values are the machine's, or more than a table can hold.
-const OPEN: [&str; 4] = ["kernel", "le", "output", "version"];
+const OPEN: [&str; 6] = ["effect", "kernel", "le", "output", "rule", "version"];
 
-/// Families that not every machine has: name, type, labels, help, when.
-const CONDITIONAL: [(&str, &str, &str, &str, &str); 3] = [
+/// Families that not every agent has: name, type, labels, help, when.
+const CONDITIONAL: [(&str, &str, &str, &str, &str); 4] = [
+    ("tellwire_rule_events_total", "counter", "rule, effect", "", "where the configuration has rules"),
     (
         "tellwire_probe_missed_total",
         "counter",
@@ -185,7 +186,7 @@ fn families(exposition: &str) -> Result<Vec<Family>> {
     let probes = families.iter().find(|family| family.name == "tellwire_probe_attached");
     let probes = probes.map(|family| family.labels.clone()).unwrap_or_default();
     for (name, kind, label, help, when) in CONDITIONAL {
-        let family = match families.iter().position(|family| family.name == name) {
+        let mut family = match families.iter().position(|family| family.name == name) {
             Some(index) => Family { when, ..families.remove(index) },
             None => Family {
                 name: name.into(),
@@ -195,6 +196,9 @@ fn families(exposition: &str) -> Result<Vec<Family>> {
                 labels: probes.iter().filter(|(probe, _)| probe == label).cloned().collect(),
             },
         };
+        if family.labels.is_empty() {
+            family.labels = label.split(", ").map(|label| (label.into(), Vec::new())).collect();
+        }
         families.push(family);
     }
     families.sort_by_key(|family| !family.name.starts_with("tellwire_"));

@@ -1,0 +1,97 @@
+//! The rules at the place where lines are made: what the tables know of an event, as rules see it.
+
+use std::sync::Arc;
+
+use crate::{
+    books::Books,
+    enrich::{containers::Containers, users::Users, who::Who},
+    events::{exec::Exec, text::text},
+    kernel::filter::KernelFilter,
+    lines::{Line, fields::SampledFacts},
+    pipeline::LeftOut,
+    rules::{Facts, Marks, Rules, Sampled, Verdict, What},
+};
+
+/// Rules at work in the pipeline, and the kernel's part of them. By default there are none.
+#[derive(Debug, Default)]
+pub(crate) struct Judge {
+    rules: Option<Rules>,
+    filter: Option<Arc<KernelFilter>>,
+}
+
+impl Judge {
+    pub(crate) fn new(filter: Arc<KernelFilter>) -> Self {
+        Self { rules: None, filter: Some(filter) }
+    }
+
+    /// Puts rules to work in the place of those that were, here and in the kernel. The next event is judged by them.
+    pub(crate) fn replace(&mut self, rules: Rules, containers: &Containers) {
+        if let Some(Err(error)) = self.filter.as_ref().map(|filter| filter.apply(&rules, containers)) {
+            tracing::warn!(%error, "no rules in the kernel: the agent judges alone");
+        }
+        self.rules = Some(rules).filter(|rules| !rules.is_empty());
+    }
+
+    /// What an event's line says of the rules; `None` if it makes none, which is counted.
+    pub(super) fn judge(
+        &mut self,
+        what: What,
+        who: &Who,
+        exec: Option<&Exec<'_>>,
+        users: &mut Users,
+        books: &Books,
+    ) -> Option<Marks> {
+        let Some(rules) = &mut self.rules else { return Some(Marks::default()) };
+        let args = |line: &mut String| {
+            for (number, arg) in exec.into_iter().flat_map(Exec::args).enumerate() {
+                if number > 0 {
+                    line.push(' ');
+                }
+                line.push_str(&text(arg));
+            }
+        };
+        let uid = who.subject.ids.euid;
+        let facts = Facts {
+            what,
+            executable: who.executable.as_deref(),
+            args: exec.is_some().then_some(&args),
+            uid,
+            user_name: rules.asks_names().then(|| users.user_name(uid)).flatten(),
+            container: who.container.as_ref().map(|container| container.id.as_str()),
+            // Nobody tells these names yet, so no condition on them is met.
+            container_name: None,
+            namespace: None,
+            image: None,
+        };
+        match rules.judge(&facts) {
+            Verdict::Line(marks) => Some(marks),
+            Verdict::LeftOut => {
+                books.leave_out(what.action, LeftOut::Rule);
+                None
+            }
+        }
+    }
+
+    pub(super) fn cgroup_made(&self, hierarchy: u64, id: u64, containers: &Containers) {
+        if let (Some(filter), Some(_)) = (&self.filter, &self.rules)
+            && let Some(container) = containers.known_at(hierarchy, id)
+        {
+            filter.cgroup_made(hierarchy, id, container);
+        }
+    }
+
+    pub(super) fn cgroup_removed(&self, hierarchy: u64, id: u64) {
+        if let (Some(filter), Some(_)) = (&self.filter, &self.rules) {
+            filter.cgroup_removed(hierarchy, id);
+        }
+    }
+}
+
+impl Line<'_> {
+    /// Says what the rules say of it.
+    pub(super) fn mark(&mut self, marks: Marks) {
+        let Marks { tags, sampled } = marks;
+        self.tags = tags;
+        self.tellwire.sampled = sampled.map(|Sampled { rule, one_in }| SampledFacts { rule, one_in });
+    }
+}
