@@ -98,7 +98,7 @@ mod programs {
         maps::{Array, HashMap, LpmTrie, lpm_trie::Key},
     };
 
-    use super::{ContainerKey, DestinationKey, Filter, HALVES, Mask, PortKey, SLOTS, UserKey, WORDS};
+    use super::{ContainerKey, DestinationKey, Filter, HALVES, Mask, PortKey, SLOTS, UserKey};
     use crate::{
         counters::add_one,
         kernel,
@@ -207,11 +207,7 @@ mod programs {
     /// Whether one of the slots has this condition at all: if none has, it is not looked up.
     #[inline(always)]
     fn differs(hit: &Mask, any: &Mask) -> bool {
-        let mut rest = 0;
-        for word in 0..WORDS {
-            rest |= hit[word] & !any[word];
-        }
-        rest != 0
+        hit.iter().zip(any).fold(0, |rest, (hit, any)| rest | hit & !any) != 0
     }
 
     /// Keeps the slots that allow anything, and those that were found.
@@ -219,13 +215,13 @@ mod programs {
     fn narrow(hit: &mut Mask, any: &Mask, found: Option<&Mask>) {
         match found {
             Some(found) => {
-                for word in 0..WORDS {
-                    hit[word] &= any[word] | found[word];
+                for ((hit, any), found) in hit.iter_mut().zip(any).zip(found) {
+                    *hit &= any | found;
                 }
             }
             None => {
-                for word in 0..WORDS {
-                    hit[word] &= any[word];
+                for (hit, any) in hit.iter_mut().zip(any) {
+                    *hit &= any;
                 }
             }
         }
@@ -234,16 +230,15 @@ mod programs {
     /// 1 if the first slot of all drops, which is counted.
     #[inline(always)]
     fn first(hit: &Mask, half: u32, filter: &Filter) -> u32 {
-        for word in 0..WORDS {
-            let bits = hit[word];
-            if bits == 0 {
+        for (word, (bits, drops)) in (0_u32..).zip(hit.iter().zip(&filter.drops)) {
+            if *bits == 0 {
                 continue;
             }
             let lowest = bits & bits.wrapping_neg();
-            if filter.drops[word] & lowest == 0 {
+            if drops & lowest == 0 {
                 return 0;
             }
-            let slot = word as u32 * 64 + (lowest - 1).count_ones();
+            let slot = word * 64 + (lowest - 1).count_ones();
             if let Some(count) = FILTER_COUNTS.get_ptr_mut(half * SLOTS as u32 + slot) {
                 add_one(count);
             }
