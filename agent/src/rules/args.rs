@@ -101,7 +101,7 @@ impl Args {
                 found.set(*rule);
             }
         }
-        if hit.iter().any(|rule| always.has(rule) && is_asked(rule)) {
+        if hit.meets(always) {
             for expression in &wordless.matches(line) {
                 if let Some(rule) = of_wordless.get(expression).filter(|rule| is_asked(**rule)) {
                     found.set(*rule);

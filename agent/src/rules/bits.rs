@@ -68,6 +68,20 @@ impl Bits {
         self.0.iter().zip(&any.0).any(|(word, any)| word & !any != 0)
     }
 
+    /// Whether a rule is in both.
+    pub(super) fn meets(&self, other: &Self) -> bool {
+        self.0.iter().zip(&other.0).any(|(word, other)| word & other != 0)
+    }
+
+    /// The first rule that is in all three.
+    pub(super) fn first_common(&self, second: &Self, third: &Self) -> Option<usize> {
+        let words = self.0.iter().zip(&second.0).zip(&third.0);
+        words.enumerate().find_map(|(index, ((first, second), third))| {
+            let common = first & second & third;
+            (common != 0).then(|| index * 64 + common.trailing_zeros() as usize)
+        })
+    }
+
     pub(super) fn first(&self) -> Option<usize> {
         self.iter().next()
     }

@@ -134,7 +134,7 @@ impl Index {
         }
         if hit.exceeds(&self.any_args) {
             // Behind a rule that decides whatever the arguments are, they need not be looked at.
-            let end = hit.iter().find(|rule| self.decides.has(*rule) && self.any_args.has(*rule));
+            let end = hit.first_common(&self.decides, &self.any_args);
             self.args.narrow(hit, &self.any_args, end.unwrap_or(usize::MAX), facts);
         }
     }
