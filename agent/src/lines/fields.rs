@@ -299,7 +299,7 @@ pub(crate) struct SampledFacts {
 }
 
 /// Facts of an execution.
-#[derive(Debug, Default, Serialize, JsonSchema)]
+#[derive(Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub(crate) struct ExecFacts<'a> {
     /// The path given to exec. On `exec_failed` it was read from the caller's memory after the call.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -348,14 +348,14 @@ pub(crate) struct ExecFacts<'a> {
     pub(crate) path_truncated: Option<bool>,
 }
 
-#[derive(Debug, Serialize, JsonSchema)]
+#[derive(Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub(crate) struct Owner {
     pub(crate) uid: Id,
     pub(crate) gid: Id,
 }
 
 /// Inode numbers, as in /proc/PID/ns.
-#[derive(Debug, Serialize, JsonSchema)]
+#[derive(Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub(crate) struct Namespaces {
     pub(crate) cgroup: u32,
     pub(crate) ipc: u32,
@@ -367,7 +367,7 @@ pub(crate) struct Namespaces {
     pub(crate) uts: u32,
 }
 
-#[derive(Debug, Serialize, JsonSchema)]
+#[derive(Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub(crate) struct Ancestor<'a> {
     pub(crate) pid: u32,
     pub(crate) name: &'a str,

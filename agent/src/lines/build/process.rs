@@ -79,7 +79,8 @@ pub(crate) fn exec<'a>(
         // Nor are capabilities that it simply has from its parent.
         .filter(|_| frame.is_full() || parent_capabilities != Some(facts.capabilities.effective))
         .map(|capabilities| Thread { id: None, capabilities: Some(capabilities) });
-    line.tellwire.exec = Some(Box::new(exec_facts(frame, exec, texts, ancestors)));
+    let facts = exec_facts(frame, exec, texts, ancestors);
+    line.tellwire.exec = (facts != ExecFacts::default()).then(|| Box::new(facts));
     line
 }
 
