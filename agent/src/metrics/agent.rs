@@ -185,7 +185,7 @@ impl Parts {
         };
         counter(sink, "tellwire_lines_total", "Lines made, by action.", &by_action(&self.books.lines))?;
         sink.counter(
-            "tellwire_summary_lines_total",
+            "tellwire_fold_lines_total",
             "Lines that stand for several connects: with them taken off, lines, what is left out and what is not \
              encoded are the events that reached the agent.",
             &[(&[], self.books.summaries.load(Relaxed))],

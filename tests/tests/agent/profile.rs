@@ -64,7 +64,7 @@ fn what_is_told_together_does_not_wait_for_the_end() {
     });
     child.wait();
     agent.expect(None, "connect", &json!({"tellwire.connect.count": 2, "destination.port": to.port()}));
-    agent.expect_metric("tellwire_summary_lines_total", &[], 1);
+    agent.expect_metric("tellwire_fold_lines_total", &[], 1);
     child.join();
 }
 

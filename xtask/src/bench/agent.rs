@@ -291,7 +291,7 @@ impl Reading {
     pub(super) fn taken(&self, workload: Workload) -> f64 {
         let action = [("action", workload.name())];
         let summaries =
-            if workload == Workload::Connect { self.sum("tellwire_summary_lines_total", &[]) } else { 0.0 };
+            if workload == Workload::Connect { self.sum("tellwire_fold_lines_total", &[]) } else { 0.0 };
         self.sum("tellwire_lines_total", &action) + self.sum("tellwire_lines_left_out_total", &action)
             - summaries
     }
