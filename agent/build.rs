@@ -1,8 +1,16 @@
 //! Builds the kernel programs: stable Rust, with `-Z build-std` for that one child process only.
 
-use std::{env, path::PathBuf};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, anyhow};
+use object::{
+    build::elf::{Builder, SectionData},
+    elf::SHT_STRTAB,
+    write::StreamingBuffer,
+};
 
 /// The channel of rust-toolchain.toml.
 const TOOLCHAIN: &str = "1.95.0";
@@ -37,5 +45,27 @@ fn main() -> anyhow::Result<()> {
         [aya_build::Package { name: "tellwire-ebpf", root_dir: root, ..Default::default() }],
         aya_build::Toolchain::Custom(TOOLCHAIN),
     )
-    .context("building the kernel programs; `cargo xtask setup` installs what this needs")
+    .context("building the kernel programs; `cargo xtask setup` installs what this needs")?;
+    let out = PathBuf::from(env::var_os("OUT_DIR").context("OUT_DIR is set by cargo")?);
+    strip(&out.join("probes")).context("taking the debug information off the kernel programs")
+}
+
+/// Takes off what no loader reads: the agent has the object in it, and two thirds of that are DWARF. The linker
+/// needs it to make BTF, which stays.
+fn strip(path: &Path) -> anyhow::Result<()> {
+    let bytes = fs::read(path)?;
+    let mut object = Builder::read(&*bytes)?;
+    for section in &mut object.sections {
+        let name = section.name.as_slice();
+        section.delete = name.starts_with(b".debug_") || name.starts_with(b".rel.debug_");
+    }
+    // LLVM keeps the names of sections with those of symbols; the writer wants a table for each.
+    let names = object.sections.add();
+    names.name = b".shstrtab"[..].into();
+    names.sh_type = SHT_STRTAB;
+    names.sh_addralign = 1;
+    names.data = SectionData::SectionString;
+    let mut stripped = Vec::new();
+    object.write(&mut StreamingBuffer::new(&mut stripped))?;
+    Ok(fs::write(path, stripped)?)
 }

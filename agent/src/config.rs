@@ -146,7 +146,7 @@ impl Default for Agent {
 
 impl Default for Processes {
     fn default() -> Self {
-        Self { max: const { Count::new(65536) }, keep_exited: const { Time::from_millis(5_000) } }
+        Self { max: const { Count::new(65536) }, keep_exited: const { Time::from_millis(2_000) } }
     }
 }
 

@@ -63,7 +63,8 @@ impl Process {
 /// All processes that are known.
 #[derive(Debug)]
 pub(crate) struct Processes {
-    map: FxHashMap<u32, Process>,
+    /// Boxed: a table of such entries has room for twice as many, and doubles in one step.
+    map: FxHashMap<u32, Box<Process>>,
     /// Processes that ended, oldest first, with the time of their end.
     exited: VecDeque<(u64, ProcessKey)>,
     boot_id: String,
@@ -110,11 +111,11 @@ impl Processes {
     }
 
     pub(crate) fn get(&self, key: ProcessKey) -> Option<&Process> {
-        self.map.get(&key.tgid).filter(|process| process.start == key.start)
+        self.map.get(&key.tgid).map(|process| &**process).filter(|process| process.start == key.start)
     }
 
     pub(crate) fn get_mut(&mut self, key: ProcessKey) -> Option<&mut Process> {
-        self.map.get_mut(&key.tgid).filter(|process| process.start == key.start)
+        self.map.get_mut(&key.tgid).map(|process| &mut **process).filter(|process| process.start == key.start)
     }
 
     /// Sees to it that a record's subject is in the table, with its container as of now; `None` where the table is full.
@@ -273,8 +274,8 @@ impl Processes {
             pid_namespace: 0,
             exited: false,
         };
-        self.map.insert(key.tgid, process);
-        self.map.get_mut(&key.tgid)
+        self.map.insert(key.tgid, Box::new(process));
+        self.map.get_mut(&key.tgid).map(|process| &mut **process)
     }
 
     /// Looks the container up again where the process has moved to another cgroup.
