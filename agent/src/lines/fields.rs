@@ -116,7 +116,7 @@ pub(crate) struct Process<'a> {
     pub(crate) end: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) exit_code: Option<u32>,
-    /// Whether it has a controlling terminal.
+    /// Whether it has a controlling terminal; in the profile `default` only where it has.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) interactive: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]

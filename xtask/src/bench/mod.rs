@@ -189,7 +189,7 @@ impl Bench {
             for profile in ["default", "full"] {
                 say(format_args!("cost: {rate} {}s a second, JSON to a file, {profile}", workload.name()));
                 let work = Work { workload, rate, length: self.length };
-                let config = format!("[agent]\nprofile = \"{profile}\"\n");
+                let config = format!("agent.profile = \"{profile}\"\n");
                 let agent = Agent::start(&self.binary, &config, "file:events.ndjson")?;
                 let before = agent.read()?;
                 let cpu_before = agent.cpu_seconds()?;

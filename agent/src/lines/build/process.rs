@@ -60,7 +60,7 @@ pub(crate) fn exec<'a>(
     process.working_directory = Some(&texts.working_directory);
     process.start = Some(texts.start.clone());
     let tty = facts.tty.split(|byte| *byte == 0).next().unwrap_or_default();
-    process.interactive = Some(!tty.is_empty());
+    process.interactive = (frame.is_full() || !tty.is_empty()).then_some(!tty.is_empty());
     process.tty = (!tty.is_empty()).then(|| Tty { name: names::terminal(&text(tty)) });
     process.command_line = texts.command_line.as_deref();
     process.parent = Some(Parent {
