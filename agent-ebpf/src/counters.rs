@@ -39,13 +39,11 @@ pub const EXITS: u32 = 2;
 pub const CONNECTS: u32 = 8;
 /// `CREDENTIALS + call * 2 + failed`, see [`crate::privilege::Call`].
 pub const CREDENTIALS: u32 = CONNECTS + 2 * 3 * 16;
-/// Connections that this host opened, and that are closed.
-pub const CLOSES: u32 = CREDENTIALS + 2 * 16;
-/// Payload of these, in bytes.
-pub const BYTES_SENT: u32 = CLOSES + 1;
-pub const BYTES_RECEIVED: u32 = CLOSES + 2;
+/// Payload of closed connections that this host opened, in bytes. How many they are the ledger says.
+pub const BYTES_SENT: u32 = CREDENTIALS + 2 * 16;
+pub const BYTES_RECEIVED: u32 = BYTES_SENT + 1;
 /// One past the last counter.
-pub const END: u32 = CLOSES + 3;
+pub const END: u32 = BYTES_SENT + 2;
 
 #[cfg(target_arch = "bpf")]
 pub(crate) use programs::{Term, add, count, count_by, ledger};

@@ -3,7 +3,7 @@
 //! Built for BPF this crate is every program of tellwire. Built for the host it is the layout
 //! of the records, the counters and the field table, and nothing else. A family's wire structs
 //! and its programs stand in one file: `process` (fork, exit), `exec`, `exec_failed`, `network` (connect),
-//! `close`, `privilege`, `cgroup`.
+//! `connection` (what ties a connect together), `close`, `privilege`, `cgroup`.
 #![no_std]
 #![cfg_attr(
     not(target_arch = "bpf"),
@@ -42,6 +42,7 @@ pub mod wire;
 
 pub mod cgroup;
 pub mod close;
+pub mod connection;
 pub mod exec;
 pub mod exec_failed;
 pub mod network;

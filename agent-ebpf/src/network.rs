@@ -5,14 +5,15 @@
 //! 1. `connect4`/`connect6` (cgroup hooks) see every attempt before the kernel looks for a route. The
 //!    address is the kernel's copy. It goes to `ATTEMPTS`, by thread.
 //! 2. `connect_state` sees the socket enter SYN_SENT, in the caller's context for blocking,
-//!    non-blocking and io_uring callers alike. The attempt is now a handshake: it moves to `PENDING`, by socket.
+//!    non-blocking and io_uring callers alike. The attempt is now a handshake: it has an entry in
+//!    `CONNECTIONS` ([`crate::connection`]), by socket.
 //! 3. `connect_state`, or `connect_ended` where the first is interrupted, sees the socket leave SYN_SENT,
 //!    mostly in softirq, whoever runs. Filters and attribution go by the stored owner.
 //!
 //! An attempt that never became a handshake (no route, denied) is told at the call's exit with its errno, or,
 //! where that is not traced (io_uring), at the thread's next attempt or its end, without one.
 
-use crate::wire::{Subject, names, wire};
+use crate::wire::{names, wire};
 
 names! {
     /// How an attempt ended; part of a counter's number, see [`crate::counters::CONNECTS`].
@@ -73,13 +74,6 @@ wire! {
         /// [`Attempt::TRIED`] and the like.
         pub state: u16,
     }
-
-    /// A handshake: the value of `PENDING`.
-    pub struct Pending {
-        pub time: u64,
-        pub subject: Subject,
-        pub tuple: Tuple,
-    }
 }
 
 impl Attempt {
@@ -89,26 +83,37 @@ impl Attempt {
     pub const STARTED: u16 = 1;
     /// The kernel closed it again before the call came back, and has no error but what the call returns.
     pub const CLOSED: u16 = 2;
+    /// The call that began a handshake has come back.
+    pub const DONE: u16 = 3;
+
+    /// Past so many, the agent asks that entries go when the call comes back.
+    pub const KEPT: u32 = 4096;
+
+    /// Whether it waits for something to tell.
+    pub const fn is_untold(&self) -> bool {
+        matches!(self.state, Self::TRIED | Self::CLOSED)
+    }
 }
 
 #[cfg(target_arch = "bpf")]
-pub(crate) use programs::resolve_attempt;
+pub(crate) use programs::forget;
 
 #[cfg(target_arch = "bpf")]
 mod programs {
     use aya_ebpf::{
         EbpfContext as _,
         macros::{cgroup_sock_addr, fexit, map, raw_tracepoint, tracepoint},
-        maps::HashMap,
+        maps::{Array, HashMap, PerCpuArray},
         programs::{FExitContext, RawTracePointContext, SockAddrContext, TracePointContext},
     };
 
     use core::mem::MaybeUninit;
 
-    use super::{Attempt, Connect, Outcome, Pending, Tuple};
+    use super::{Attempt, Connect, Outcome, Tuple};
     use crate::{
         address::{is_mapped, mapped, scope_of, tuple},
         close,
+        connection::{self, Connection},
         counters::{CONNECTS, count},
         emit, filter,
         kernel::{self, Pointer as _, Ptr, argument, offset},
@@ -120,6 +125,7 @@ mod programs {
     const IPPROTO_TCP: u32 = 6;
     // include/net/tcp_states.h (v6.18).
     const TCP_SYN_SENT: u32 = 2;
+    const TCP_SYN_RECV: u32 = 3;
     const TCP_ESTABLISHED: u32 = 1;
     const TCP_CLOSE: u32 = 7;
     const TCP_LISTEN: u32 = 10;
@@ -135,19 +141,29 @@ mod programs {
     const ECONNRESET: u32 = 104;
     const ETIMEDOUT: u32 = 110;
 
-    /// Key: the thread that is in connect. Written by the cgroup hooks, marked when the socket enters SYN_SENT
-    /// and when it is closed from there; removed at the call's exit, at the thread's next attempt and at its end. The agent sweeps what
-    /// stays. Where it is full, the attempt is counted as lost state: an upper bound, since one that goes on to a
-    /// handshake is told all the same.
+    /// Key: a thread that is in connect, or was. Written by the cgroup hooks, marked when the socket enters SYN_SENT
+    /// and when it is closed from there. An attempt that became a handshake leaves its entry to the thread's next
+    /// one, which writes over it: inserting and removing would cost a tenth of a connect. An attempt that did not
+    /// is removed when it is told: at the call's exit, at the thread's next attempt, at its end; the agent sweeps
+    /// what stays. Where it is full, the attempt is counted as lost state: an upper bound, since one that goes
+    /// on to a handshake is told all the same.
     #[map]
-    static ATTEMPTS: HashMap<u32, Attempt> = HashMap::with_max_entries(4096, 0);
+    static ATTEMPTS: HashMap<u32, Attempt> = HashMap::with_max_entries(2 * Attempt::KEPT, 0);
 
-    /// Key: the address of the socket. Overwritten at SYN_SENT, so that a reused address never inherits an
-    /// owner; removed at the outcome: the removal that succeeds arbitrates. The agent sweeps what stays and
-    /// tells it as unknown. Where it is full, the attempt is told at once as unknown: nothing is lost but its
-    /// outcome. Sized by the agent.
+    /// 1 where entries must go when the call comes back, since too many threads have one. The agent writes it.
     #[map]
-    static PENDING: HashMap<u64, Pending> = HashMap::with_max_entries(16384, 0);
+    static ATTEMPTS_CROWDED: Array<u32> = Array::with_max_entries(1, 0);
+
+    /// The change of state that [`connect_state`] has taken last on this CPU: socket, old and new state.
+    #[map]
+    static TAKEN: PerCpuArray<Change> = PerCpuArray::with_max_entries(1, 0);
+
+    #[repr(C)]
+    #[derive(Clone, Copy, PartialEq, Eq)]
+    struct Change {
+        socket: u64,
+        states: u64,
+    }
 
     /// hook: cgroup/connect4, before routing; allows every attempt.
     #[cgroup_sock_addr(connect4)]
@@ -191,9 +207,17 @@ mod programs {
             return;
         }
         let (tgid, tid) = kernel::current_ids();
-        // What the thread tried before can no longer become a handshake.
-        resolve_attempt(tid, 0);
         let attempt = Attempt { remote, tgid, remote_port: u16::from_be(port as u16), state: Attempt::TRIED };
+        if let Some(entry) = ATTEMPTS.get_ptr_mut(tid) {
+            // SAFETY: a map's value that only this thread writes; the agent takes out none but an untold one.
+            if unsafe { !(*entry).is_untold() } {
+                // SAFETY: as above.
+                unsafe { *entry = attempt };
+                return;
+            }
+            // What the thread tried before can no longer become a handshake.
+            resolve_attempt(tid, 0);
+        }
         if ATTEMPTS.insert(tid, attempt, 0).is_err() {
             emit::state_lost(Kind::Connect);
         }
@@ -224,13 +248,30 @@ mod programs {
         resolve_attempt(kernel::current_tid(), error);
     }
 
+    /// The thread ends.
+    #[inline(always)]
+    pub(crate) fn forget(tid: u32) {
+        resolve_attempt(tid, 0);
+        let _removed = ATTEMPTS.remove(tid);
+    }
+
     /// Ends an attempt of this thread, if there is one; tells it unless it became a handshake. An `error` of 0
     /// is none that is known.
     #[inline(always)]
-    pub(crate) fn resolve_attempt(tid: u32, error: u32) {
+    fn resolve_attempt(tid: u32, error: u32) {
+        let Some(entry) = ATTEMPTS.get_ptr_mut(tid) else { return };
         // SAFETY: copied at once; only this thread writes its entry.
-        let Some(attempt) = ATTEMPTS.get_ptr(tid).map(|attempt| unsafe { *attempt }) else { return };
-        if ATTEMPTS.remove(tid).is_err() || attempt.state == Attempt::STARTED {
+        let attempt = unsafe { *entry };
+        if !attempt.is_untold() {
+            if ATTEMPTS_CROWDED.get(0).is_some_and(|crowded| *crowded != 0) {
+                let _removed = ATTEMPTS.remove(tid);
+            } else {
+                // SAFETY: as above.
+                unsafe { (*entry).state = Attempt::DONE };
+            }
+            return;
+        }
+        if ATTEMPTS.remove(tid).is_err() {
             return;
         }
         let Some(subject) = Subject::current() else { return };
@@ -268,13 +309,76 @@ mod programs {
     /// <https://github.com/torvalds/linux/blob/v6.18/net/ipv4/af_inet.c>
     #[raw_tracepoint(tracepoint = "inet_sock_set_state")]
     pub fn connect_state(ctx: RawTracePointContext) -> i32 {
-        // SAFETY: the tracepoint has three arguments.
-        if unsafe { argument(ctx.as_ptr(), 2) } as u32 == TCP_SYN_SENT {
-            // SAFETY: as above.
-            let _nothing_to_tell = started(Ptr(unsafe { argument(ctx.as_ptr(), 0) }));
-            return 0;
+        let (socket, old, new) = change(&ctx);
+        if new == TCP_SYN_SENT {
+            let _nothing_to_tell = started(socket);
+        } else if is_end(old, new) {
+            // Not before it is done: whoever interrupts this must not be taken for it.
+            take(Change { socket: 0, states: 0 });
+            ended(socket, new);
+            take(Change { socket: socket.0, states: states(old, new) });
         }
-        ended(&ctx)
+        0
+    }
+
+    /// hook: `inet_sock_set_state`: the change away from SYN_SENT, once more.
+    ///
+    /// The kernel does not run a program inside itself, and the outcome of one socket can arrive in an
+    /// interrupt while [`connect_state`] is at work on another. Then this one runs. Nearly always it finds that
+    /// the other has just taken the change; where it cannot tell, it finds the entry gone.
+    #[raw_tracepoint(tracepoint = "inet_sock_set_state")]
+    pub fn connect_ended(ctx: RawTracePointContext) -> i32 {
+        let (socket, old, new) = change(&ctx);
+        if is_end(old, new) && !is_taken(Change { socket: socket.0, states: states(old, new) }) {
+            ended(socket, new);
+        }
+        0
+    }
+
+    /// The socket, its old state and its new one.
+    #[inline(always)]
+    fn change(ctx: &RawTracePointContext) -> (Ptr, u32, u32) {
+        // SAFETY: the tracepoint has three arguments.
+        let argument = |index| unsafe { argument(ctx.as_ptr(), index) };
+        (Ptr(argument(0)), argument(1) as u32, argument(2) as u32)
+    }
+
+    /// Whether a handshake or a connection may have ended. Where both sides open at once, or a socket connects to
+    /// itself, SYN_RECV comes in between.
+    #[inline(always)]
+    const fn is_end(old: u32, new: u32) -> bool {
+        let of_handshake = (old == TCP_SYN_SENT || old == TCP_SYN_RECV) && new != TCP_SYN_RECV;
+        of_handshake || (new == TCP_CLOSE && old != TCP_LISTEN)
+    }
+
+    #[inline(always)]
+    const fn states(old: u32, new: u32) -> u64 {
+        (old as u64) << 32 | new as u64
+    }
+
+    #[inline(always)]
+    fn take(change: Change) {
+        if let Some(taken) = TAKEN.get_ptr_mut(0) {
+            // SAFETY: a map's value of this CPU. Volatile: between the two writes others may look.
+            unsafe { taken.write_volatile(change) };
+        }
+    }
+
+    #[inline(always)]
+    fn is_taken(change: Change) -> bool {
+        // SAFETY: a map's value of this CPU.
+        TAKEN.get_ptr(0).is_some_and(|taken| unsafe { taken.read_volatile() } == change)
+    }
+
+    #[inline(always)]
+    fn ended(socket: Ptr, new: u32) {
+        let Some(entry) = connection::get(socket) else { return };
+        // SAFETY: a map's value; whoever changes the socket's state holds its lock, so that nobody else writes it.
+        if unsafe { (*entry).state } == Connection::HANDSHAKE {
+            outcome_of(socket, entry, new);
+        } else if new == TCP_CLOSE {
+            close::closed(socket, entry);
+        }
     }
 
     /// Out of line, as is [`outcome_of`]: the two together would need more than the stack of 512 bytes.
@@ -289,58 +393,43 @@ mod programs {
         if !attempted && !scope::contains_current() {
             return None;
         }
-        let mut pending = MaybeUninit::<Pending>::uninit();
+        let mut connection = MaybeUninit::<Connection>::uninit();
         // SAFETY: a member of the function's own value.
-        if unsafe { write_current(&raw mut (*pending.as_mut_ptr()).subject) } == 0 {
+        if unsafe { write_current(&raw mut (*connection.as_mut_ptr()).subject) } == 0 {
             return None;
         }
         let tuple = tuple(socket)?;
         // SAFETY: as above.
-        unsafe { (*pending.as_mut_ptr()).tuple = tuple };
+        unsafe { (*connection.as_mut_ptr()).tuple = tuple };
         // SAFETY: as above.
-        unsafe { (*pending.as_mut_ptr()).time = kernel::now() };
+        unsafe { (*connection.as_mut_ptr()).time = kernel::now() };
+        // SAFETY: as above.
+        unsafe { (*connection.as_mut_ptr()).state = Connection::HANDSHAKE };
         // SAFETY: every member has been written.
-        let pending = unsafe { pending.assume_init_ref() };
-        if PENDING.insert(socket.0, pending, 0).is_err() {
+        let connection = unsafe { connection.assume_init_ref() };
+        if !connection::begin(socket, connection) {
             let connect = Connect { tuple, outcome: Outcome::Unknown as u32, error: 0, duration: 0 };
-            tell(&pending.subject, &connect, pending.time);
+            tell(&connection.subject, &connect, connection.time);
         }
         Some(())
     }
 
-    /// hook: `inet_sock_set_state`: the change away from SYN_SENT, once more.
-    ///
-    /// The kernel does not run a program inside itself, and the outcome of one socket can arrive in an
-    /// interrupt while [`connect_state`] is at work on another. Then this one runs. Nearly always it finds the
-    /// entry gone.
-    #[raw_tracepoint(tracepoint = "inet_sock_set_state")]
-    pub fn connect_ended(ctx: RawTracePointContext) -> i32 {
-        ended(&ctx)
-    }
-
-    #[inline(always)]
-    fn ended(ctx: &RawTracePointContext) -> i32 {
-        // SAFETY: the tracepoint has three arguments.
-        let (old, new) = unsafe { (argument(ctx.as_ptr(), 1) as u32, argument(ctx.as_ptr(), 2) as u32) };
-        // SAFETY: as above.
-        let socket = Ptr(unsafe { argument(ctx.as_ptr(), 0) });
-        if old == TCP_SYN_SENT && new != TCP_SYN_SENT {
-            let _nothing_to_tell = outcome_of(socket, new);
-        } else if new == TCP_CLOSE && old != TCP_LISTEN {
-            let _nothing_to_tell = close::closed(socket);
-        }
-        0
-    }
-
+    /// The socket has left SYN_SENT. Its entry is read where it is: the stack is short.
     #[inline(never)]
-    fn outcome_of(socket: Ptr, new: u32) -> Option<()> {
-        // SAFETY: copied at once, before the entry is removed; the socket is locked by whoever changes its state.
-        let pending = unsafe { *PENDING.get_ptr(socket.0)? };
-        PENDING.remove(socket.0).ok()?;
+    fn outcome_of(socket: Ptr, entry: *mut Connection, new: u32) {
+        // SAFETY: as in `ended`.
+        let handshake = unsafe { &mut *entry };
         let now = kernel::now();
-        let mut tuple = tuple(socket).unwrap_or(pending.tuple);
-        if tuple.local_port == 0 {
-            tuple.local_port = u16::from_be(socket.read(offset!(inet_sport)).unwrap_or(0));
+        let duration = now.saturating_sub(handshake.time);
+        // What is that old the agent may be about to take out and to tell.
+        if duration > Connection::OUTCOME_AGE {
+            return;
+        }
+        if let Some(tuple) = tuple(socket) {
+            handshake.tuple = tuple;
+        }
+        if handshake.tuple.local_port == 0 {
+            handshake.tuple.local_port = u16::from_be(socket.read(offset!(inet_sport)).unwrap_or(0));
         }
         let (outcome, error) = if new == TCP_ESTABLISHED {
             (Outcome::Established, 0)
@@ -351,20 +440,21 @@ mod programs {
             if error == 0 {
                 // The thread is still in connect: that will say why.
                 let tid = kernel::current_tid();
-                if tid == pending.subject.tid && advance(tid, Attempt::STARTED, Attempt::CLOSED) {
-                    return None;
+                if tid == handshake.subject.tid && advance(tid, Attempt::STARTED, Attempt::CLOSED) {
+                    return connection::end(socket, false);
                 }
                 (Outcome::Aborted, 0)
             } else {
                 (outcome(error), error)
             }
         };
-        let connect = Connect { tuple, outcome: outcome as u32, error, duration: now - pending.time };
-        tell(&pending.subject, &connect, now);
+        let connect = Connect { tuple: handshake.tuple, outcome: outcome as u32, error, duration };
+        tell(&handshake.subject, &connect, now);
         if new == TCP_ESTABLISHED {
-            close::opened(socket, &pending.subject, now);
+            connection::open(socket, entry, now);
+        } else {
+            connection::end(socket, false);
         }
-        Some(())
     }
 
     #[inline(always)]

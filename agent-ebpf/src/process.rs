@@ -147,7 +147,7 @@ mod programs {
         let tid = task.read::<u32>(offset!(task_pid))?;
         exec_failed::forget(tid);
         privilege::forget(tid);
-        network::resolve_attempt(tid, 0);
+        network::forget(tid);
 
         let signal = task.follow(offset!(task_signal))?;
         if kernel::exit_has_group_dead() {

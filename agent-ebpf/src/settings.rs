@@ -34,6 +34,8 @@ wire! {
         pub throttle: [u32; 3],
         /// Bytes waiting in a ring past which the reader is woken at once, by ring.
         pub wake_bytes: [u32; 3],
+        /// Connections that may be open at the same time for their end to be told.
+        pub open_connections: u32,
     }
 
     /// A cgroup of one of the two hierarchies that the agent knows.

@@ -337,6 +337,7 @@ fn scraped(
         capacities: vec![
             ("cgroup_counters", options.cgroup_counters.into()),
             ("pending_connects", options.pending_connects.into()),
+            ("open_connections", options.open_connections.into()),
             ("cgroups", crate::enrich::containers::MAX as u64),
         ],
         kernel_release: support.release.clone(),

@@ -46,6 +46,8 @@ pub(crate) struct Books {
     pub(crate) cgroups: AtomicU64,
     pub(crate) cgroups_refused: AtomicU64,
     pub(crate) pending_connects: AtomicU64,
+    /// Connections that are open, as of the last look into the kernel's map.
+    pub(crate) open_connections: AtomicU64,
     /// Processes that the table has room for.
     pub(crate) processes_max: AtomicU64,
     /// Bit n: the probe of row n was attached and is not any more.

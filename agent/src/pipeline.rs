@@ -38,7 +38,11 @@ use crate::{
     books::Books,
     config::{self, Config},
     http::Readiness,
-    kernel::{Kernel, Wake, pending::PendingConnects, ring::Rings},
+    kernel::{
+        Kernel, Wake,
+        pending::{PendingConnects, Sizes},
+        ring::Rings,
+    },
     lines::{clock::boot_now, own::Notice},
     outputs::Swap,
     own::{Desk, Own},
@@ -238,7 +242,9 @@ impl Pipeline {
     /// Copies the sizes of the tables to where they are scraped.
     fn publish(&self) {
         self.state.publish(&self.books);
-        self.books.pending_connects.store(self.pending.entries() as u64, Relaxed);
+        let Sizes { handshakes, open } = self.pending.sizes();
+        self.books.pending_connects.store(handshakes, Relaxed);
+        self.books.open_connections.store(open, Relaxed);
     }
 }
 

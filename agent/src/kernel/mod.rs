@@ -118,8 +118,7 @@ impl Kernel {
             .map_max_entries("RING_URGENT", options.bytes_of(Ring::Urgent))
             .map_max_entries("RING_PROCESS", options.bytes_of(Ring::Process))
             .map_max_entries("RING_NETWORK", options.bytes_of(Ring::Network))
-            .map_max_entries("PENDING", options.pending_connects)
-            .map_max_entries("OPEN", options.open_connections)
+            .map_max_entries("CONNECTIONS", options.pending_connects + options.open_connections)
             .map_max_entries("COUNTS", options.cgroup_counters)
             // Without the kernel's types: the programs have no relocations against them.
             .btf(None)
@@ -169,7 +168,11 @@ impl Kernel {
         );
         let books =
             KernelBooks::new(self.take("LEDGER")?, self.take("COUNTS")?, self.take("COUNTS_OVERFLOW")?)?;
-        let pending = PendingConnects::new(self.take("PENDING")?, self.take("ATTEMPTS")?)?;
+        let pending = PendingConnects::new(
+            self.take("CONNECTIONS")?,
+            self.take("ATTEMPTS")?,
+            self.take("ATTEMPTS_CROWDED")?,
+        )?;
         let wake = Wake(Array::try_from(Map::Array(self.take("WAKE_ARMED")?))?);
         let controls = Controls::new(self.take("SETTINGS")?, self.take("SCOPE")?)?;
         let filter = KernelFilter::new(self)?;

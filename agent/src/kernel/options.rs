@@ -60,6 +60,7 @@ impl Options {
             throttle: self.throttle,
             // Half full: time enough for the reader to come, whatever its timer says.
             wake_bytes: [Ring::Urgent, Ring::Process, Ring::Network].map(|ring| self.bytes_of(ring) / 2),
+            open_connections: self.open_connections,
         }
     }
 }

@@ -142,6 +142,7 @@ impl Parts {
         let entries = |map: &str| match map {
             "cgroup_counters" => totals.entries,
             "pending_connects" => load(&books.pending_connects),
+            "open_connections" => load(&books.open_connections),
             "processes" => load(&books.processes),
             _ => load(&books.cgroups),
         };

@@ -118,7 +118,7 @@ impl Collector for Parts {
             in_programs: possible_cpus() * NESTING,
             in_rings: self.rings.iter().map(|(_, bytes, _)| bytes / SMALLEST_RECORD).sum(),
         };
-        self.events(&mut sink, &totals)?;
+        self.events(&mut sink, &totals, &after)?;
         self.ledger(&mut sink, &after, &audit)?;
         self.node(&mut sink, &totals)?;
         self.agent(&mut sink, &totals)?;

@@ -3,10 +3,11 @@
 use std::{fmt::Error, sync::atomic::Ordering::Relaxed};
 
 use tellwire_ebpf::{
-    counters::{BYTES_RECEIVED, BYTES_SENT, CLOSES, CONNECTS, CREDENTIALS, EXECS, EXITS},
+    counters::{BYTES_RECEIVED, BYTES_SENT, CONNECTS, CREDENTIALS, EXECS, EXITS, Ledger},
     network::{Outcome, Scope},
     privilege::Call,
     process::ExitReason,
+    wire::Kind,
 };
 
 use super::{Parts, encode::Sink};
@@ -27,14 +28,15 @@ impl Totals {
         self.at(CREDENTIALS + call as u32 * 2 + failed)
     }
 
-    /// Events of an action, as the kernel counted them; 0 for what the agent derives.
-    fn events(&self, action: Action) -> u64 {
+    /// Events of an action, as the kernel counted them; 0 for what the agent derives. Where each makes one record, the
+    /// ledger has counted it.
+    fn events(&self, action: Action, ledger: &[Ledger]) -> u64 {
         match action {
             Action::Exec => self.at(EXECS),
             Action::ExecFailed => self.at(EXECS + 1),
             Action::Exit => ExitReason::ALL.iter().map(|reason| self.at(EXITS + *reason as u32)).sum(),
             Action::Connect => (CONNECTS..CREDENTIALS).map(|counter| self.at(counter)).sum(),
-            Action::Close => self.at(CLOSES),
+            Action::Close => ledger.get(Kind::Close as usize).map_or(0, |close| close.seen),
             Action::CredentialsChanged => 0,
             _ => Call::ALL
                 .iter()
@@ -46,7 +48,12 @@ impl Totals {
 }
 
 impl Parts {
-    pub(super) fn events(&self, sink: &mut Sink<'_>, totals: &Totals) -> Result<(), Error> {
+    pub(super) fn events(
+        &self,
+        sink: &mut Sink<'_>,
+        totals: &Totals,
+        ledger: &[Ledger],
+    ) -> Result<(), Error> {
         let swept = self.books.swept_connects.load(Relaxed);
         let events: Vec<_> = Action::ALL
             .iter()
@@ -54,7 +61,7 @@ impl Parts {
                 let derived =
                     self.books.derived.get(*action as usize).map_or(0, |counter| counter.load(Relaxed));
                 let swept = if *action == Action::Connect { swept } else { 0 };
-                ([("action", action.name())], totals.events(*action) + derived + swept)
+                ([("action", action.name())], totals.events(*action, ledger) + derived + swept)
             })
             .collect();
         let samples: Vec<_> = events.iter().map(|(labels, value)| (labels.as_slice(), *value)).collect();
