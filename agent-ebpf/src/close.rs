@@ -24,7 +24,7 @@ mod programs {
     use crate::{
         connection::{self, Connection},
         counters::{BYTES_RECEIVED, BYTES_SENT, count_by},
-        emit,
+        emit::{self, Verdict},
         kernel::{self, Pointer as _, Ptr, offset},
         wire::{Header, Kind},
     };
@@ -63,7 +63,9 @@ mod programs {
             count_by(subject, BYTES_RECEIVED, received);
         }
         let time = kernel::now();
-        if !emit::wanted(Kind::Close, subject, time) {
+        // What was said of its beginning holds for its end, which need not ask again.
+        let verdict = emit::judge(Kind::Close, || false, |_| open.state == Connection::THROTTLED);
+        if !matches!(verdict, Verdict::Wanted) {
             return Some(());
         }
         const LEN: usize = size_of::<Header>() + size_of::<Close>();

@@ -12,7 +12,7 @@ wire! {
         pub time: u64,
         pub subject: Subject,
         pub tuple: Tuple,
-        /// [`Connection::HANDSHAKE`] or [`Connection::OPEN`].
+        /// [`Connection::HANDSHAKE`] and the like.
         pub state: u64,
     }
 }
@@ -22,6 +22,8 @@ impl Connection {
     pub const HANDSHAKE: u64 = 0;
     /// It is established.
     pub const OPEN: u64 = 1;
+    /// The same; its beginning was throttled, and so is its end.
+    pub const THROTTLED: u64 = 2;
 
     /// A handshake older than this, in nanoseconds, has no outcome for the programs any more: 140 s, more than the kernel tries with
     /// its largest `tcp_syn_retries` of common use (6: 127 s).
@@ -66,7 +68,7 @@ mod programs {
         // Full; or the socket that had this address went unseen, since its program did not run.
         let Some(entry) = get(socket) else { return false };
         // SAFETY: the entry of a socket that nobody else changes.
-        if unsafe { (*entry).state } == Connection::OPEN {
+        if unsafe { (*entry).state } != Connection::HANDSHAKE {
             count_open(-1);
             emit::state_lost(Kind::Close);
         } else {
@@ -82,7 +84,7 @@ mod programs {
 
     /// Keeps the entry until the socket is closed, if there may be one more; else its end is counted as lost.
     #[inline(always)]
-    pub(crate) fn open(socket: Ptr, entry: *mut Connection, time: u64) {
+    pub(crate) fn open(socket: Ptr, entry: *mut Connection, time: u64, state: u64) {
         let open = OPEN_CONNECTIONS.get(0).copied().unwrap_or(0);
         if open >= emit::settings().map_or(0, |settings| u64::from(settings.open_connections)) {
             let _removed = CONNECTIONS.remove(socket.0);
@@ -93,7 +95,7 @@ mod programs {
         // SAFETY: a map's value that nobody else writes.
         unsafe { (*entry).time = time };
         // SAFETY: as above.
-        unsafe { (*entry).state = Connection::OPEN };
+        unsafe { (*entry).state = state };
     }
 
     /// Forgets the connection.

@@ -69,17 +69,38 @@ pub(crate) fn wanted_unless(
     time: u64,
     is_dropped: impl FnOnce() -> bool,
 ) -> bool {
+    let is_throttled = |settings: &Settings| scope::throttled(kind.ring(), subject, time, settings);
+    matches!(judge(kind, is_dropped, is_throttled), Verdict::Wanted)
+}
+
+/// What is to become of an event.
+pub(crate) enum Verdict {
+    Wanted,
+    Filtered,
+    Throttled,
+}
+
+/// Counts an event as seen, and as what becomes of it unless it is wanted.
+#[inline(always)]
+pub(crate) fn judge(
+    kind: Kind,
+    is_dropped: impl FnOnce() -> bool,
+    is_throttled: impl FnOnce(&Settings) -> bool,
+) -> Verdict {
     ledger(kind, Term::Seen);
-    let Some(settings) = settings() else { return false };
+    let Some(settings) = settings() else {
+        ledger(kind, Term::Filtered);
+        return Verdict::Filtered;
+    };
     if settings.kinds & (1 << kind as u32) == 0 || is_dropped() {
         ledger(kind, Term::Filtered);
-        return false;
+        return Verdict::Filtered;
     }
-    if scope::throttled(kind.ring(), subject, time, settings) {
+    if is_throttled(settings) {
         ledger(kind, Term::Throttled);
-        return false;
+        return Verdict::Throttled;
     }
-    true
+    Verdict::Wanted
 }
 
 /// A slot of `N` bytes in the kind's ring; `None` where the ring is full, which the caller counts
@@ -98,6 +119,9 @@ pub(crate) fn reserve<const N: usize>(kind: Kind) -> Option<Slot> {
 pub(crate) fn ring_full(kind: Kind) {
     ledger(kind, Term::RingFull);
 }
+
+/// A record of more bytes than these looks at the watermark by itself.
+const LARGE: usize = 2048;
 
 /// A reserved slot. The verifier sees to it that each is submitted or discarded.
 pub(crate) struct Slot {
@@ -183,7 +207,9 @@ impl Slot {
         // SAFETY: every slot is larger than a header and aligned to 8.
         unsafe { self.base.cast::<Header>().write(header) };
         ledger(kind, Term::Submitted);
-        let wake = if past_watermark(of) { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP };
+        // Of small records every eighth looks: the watermark leaves room for more than they can be in between.
+        let looks = len > LARGE || sequence % 8 == 0;
+        let wake = if looks && past_watermark(of) { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP };
         // SAFETY: `base` came from a reservation and is used no more.
         unsafe { helpers::bpf_ringbuf_submit(self.base.cast(), u64::from(wake)) };
     }

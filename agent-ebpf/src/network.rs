@@ -115,7 +115,8 @@ mod programs {
         close,
         connection::{self, Connection},
         counters::{CONNECTS, count},
-        emit, filter,
+        emit::{self, Verdict},
+        filter,
         kernel::{self, Pointer as _, Ptr, argument, offset},
         scope,
         task::write_current,
@@ -287,7 +288,8 @@ mod programs {
             (0, _) => Outcome::Failed,
             _ => outcome(error),
         };
-        tell(&subject, &Connect { tuple, outcome: outcome as u32, error, duration: 0 }, kernel::now());
+        let connect = Connect { tuple, outcome: outcome as u32, error, duration: 0 };
+        let _throttled = tell(&subject, &connect, kernel::now());
     }
 
     /// Moves this thread's attempt from one state to the next; `false` where it is in another, or there is none.
@@ -409,7 +411,7 @@ mod programs {
         let connection = unsafe { connection.assume_init_ref() };
         if !connection::begin(socket, connection) {
             let connect = Connect { tuple, outcome: Outcome::Unknown as u32, error: 0, duration: 0 };
-            tell(&connection.subject, &connect, connection.time);
+            let _throttled = tell(&connection.subject, &connect, connection.time);
         }
         Some(())
     }
@@ -449,9 +451,10 @@ mod programs {
             }
         };
         let connect = Connect { tuple: handshake.tuple, outcome: outcome as u32, error, duration };
-        tell(&handshake.subject, &connect, now);
+        let is_throttled = tell(&handshake.subject, &connect, now) != 0;
         if new == TCP_ESTABLISHED {
-            connection::open(socket, entry, now);
+            let state = if is_throttled { Connection::THROTTLED } else { Connection::OPEN };
+            connection::open(socket, entry, now, state);
         } else {
             connection::end(socket, false);
         }
@@ -470,20 +473,31 @@ mod programs {
         }
     }
 
-    /// Counts the attempt and makes it a record. Kept out of line: five programs come here.
+    /// Counts the attempt and makes it a record; 1 where it was throttled. Kept out of line: five programs come here.
     #[inline(never)]
-    fn tell(subject: &Subject, connect: &Connect, time: u64) {
+    fn tell(subject: &Subject, connect: &Connect, time: u64) -> u32 {
         let remote = &connect.tuple.remote;
         let v6 = u32::from(!is_mapped(remote));
         let number = (v6 * 3 + scope_of(remote) as u32) * 16 + (connect.outcome & 15);
         count(subject, CONNECTS + number);
-        if !emit::wanted_unless(Kind::Connect, subject, time, || filter::drops_connect(subject, connect)) {
-            return;
+        let verdict = emit::judge(
+            Kind::Connect,
+            || filter::drops_connect(subject, connect),
+            |settings| scope::throttled(Kind::Connect.ring(), subject, time, settings),
+        );
+        match verdict {
+            Verdict::Wanted => {}
+            Verdict::Filtered => return 0,
+            Verdict::Throttled => return 1,
         }
         const LEN: usize = size_of::<Header>() + size_of::<Connect>();
-        let Some(slot) = emit::reserve::<LEN>(Kind::Connect) else { return emit::ring_full(Kind::Connect) };
+        let Some(slot) = emit::reserve::<LEN>(Kind::Connect) else {
+            emit::ring_full(Kind::Connect);
+            return 0;
+        };
         // SAFETY: the slot has the body's size behind the header, and is aligned to 8.
         unsafe { slot.body::<Connect>().write(*connect) };
         slot.submit(Kind::Connect, subject, time, LEN, 0);
+        0
     }
 }

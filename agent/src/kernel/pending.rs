@@ -75,7 +75,7 @@ impl PendingConnects {
         for pair in &self.connections {
             let (socket, words) = pair?;
             let Ok(connection) = Connection::read_from_bytes(words.as_bytes()) else { continue };
-            if connection.state == Connection::OPEN {
+            if connection.state != Connection::HANDSHAKE {
                 sizes.open += 1;
                 continue;
             }

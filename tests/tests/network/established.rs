@@ -237,3 +237,22 @@ fn what_is_no_tcp_connect_is_not_told_as_one() {
     agent.settle(&mut child);
     assert_eq!(outcomes(&agent.events_of(child.pid, "connect")), ["established"]);
 }
+
+#[test]
+fn a_socket_that_connects_to_itself_is_told_once() {
+    let agent = Agent::start();
+    let mut child = agent.fork(|| {
+        let socket = net::stream_socket(AddressFamily::INET, SocketFlags::CLOEXEC);
+        bind(&socket, &SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).expect("binding");
+        let stream = TcpStream::from(socket);
+        let own = stream.local_addr().expect("its address");
+        // Both sides open at once (RFC 9293, figure 7): SYN_SENT, SYN_RECEIVED, ESTABLISHED.
+        connect(&stream, &own).expect("a connection to itself");
+        ends(&stream)
+    });
+    agent.settle(&mut child);
+    let pid = child.pid;
+    agent.expect(pid, "connect", &child.join());
+    assert_eq!(outcomes(&agent.events_of(pid, "connect")), ["established"]);
+    agent.expect(pid, "close", &json!({"event.type": ["end"]}));
+}
