@@ -25,7 +25,7 @@ use self::{
     options::options,
     reload::Reloader,
     running::{Running, Signals},
-    tasks::{harvest, kernel_log, observer},
+    tasks::{harvest, kernel_log, observer, on_a_thread},
 };
 use crate::{
     books::Books,
@@ -64,7 +64,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
     let level = logging::start(config.agent.log_level);
     let read = wall_now();
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+        .worker_threads(1)
         .enable_all()
         .build()
         .context("starting the runtime")
@@ -228,7 +228,7 @@ impl Assembly {
             recorder,
         };
         let duration = args.duration;
-        let pipeline = tokio::spawn(pipeline.run(kernel, cancel.clone()));
+        let pipeline = on_a_thread(pipeline, kernel, cancel.clone())?;
         let notes = tokio::spawn(last.note(cancel.clone()));
         let reloader = Reloader {
             args,
