@@ -48,7 +48,7 @@ impl<'a> Frame<'a> {
         let user = user(who.subject.ids.euid, users);
         Line {
             timestamp: self.timestamp,
-            ecs: Ecs { version: ECS_VERSION },
+            ecs: Some(Ecs { version: ECS_VERSION }),
             event: EventFields {
                 kind: is_full.then_some("event"),
                 category: [action.category()],
@@ -87,7 +87,7 @@ impl<'a> Frame<'a> {
             error: None,
             tags: Vec::new(),
             tellwire: Tellwire {
-                schema: SCHEMA,
+                schema: Some(SCHEMA),
                 sequence_cpu: is_full.then_some(cpu),
                 sequence_ring: Kind::from_number(kind.into())
                     .filter(|_| is_full)

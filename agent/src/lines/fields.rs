@@ -215,10 +215,9 @@ pub(crate) struct Network {
     /// `tcp`.
     pub(crate) transport: &'static str,
     /// `ipv4` or `ipv6`; a v4-mapped address is IPv4.
-    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
-    pub(crate) version: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) direction: Option<&'static str>,
+    #[serde(rename = "type")]
+    pub(crate) version: &'static str,
+    pub(crate) direction: &'static str,
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
@@ -250,8 +249,9 @@ pub(crate) struct Related {
 /// What ECS has no name for.
 #[derive(Debug, Default, Serialize, JsonSchema)]
 pub(crate) struct Tellwire<'a> {
-    /// Version of the line's schema.
-    pub(crate) schema: u32,
+    /// Version of the line's schema. Not on lines of connections in the profile `default`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) schema: Option<u32>,
     /// The CPU and the ring that `event.sequence` counts in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) sequence_cpu: Option<u32>,

@@ -35,7 +35,9 @@ pub(crate) struct Line<'a> {
     /// When it happened, by the kernel's clock: RFC 3339 with nanoseconds.
     #[serde(rename = "@timestamp")]
     pub(crate) timestamp: &'a str,
-    pub(crate) ecs: Ecs,
+    /// Not on lines of connections in the profile `default`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) ecs: Option<Ecs>,
     pub(crate) event: EventFields<'a>,
     /// The same on every line, so it is encoded once.
     #[schemars(with = "Host")]
@@ -66,6 +68,7 @@ pub(crate) struct Line<'a> {
     /// Kubernetes, by the names of the OpenTelemetry semantic conventions (ours).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) k8s: Option<Kubernetes<'a>>,
+    /// In the profile `full` alone: all connections are TCP.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) network: Option<Network>,
     /// Our side of a connection.

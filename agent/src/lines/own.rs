@@ -227,7 +227,7 @@ pub(crate) fn line<'a>(
     let mut line = frame.line(notice.action(), notice.outcome(), users);
     // No record stands behind it.
     line.event.sequence = None;
-    line.tellwire = Tellwire { schema: super::SCHEMA, ..Tellwire::default() };
+    line.tellwire = Tellwire { schema: Some(super::SCHEMA), ..Tellwire::default() };
     let (event, to) = (&mut line.event, &mut line.tellwire);
     match notice {
         Notice::Started(facts) => to.started = Some(facts),

@@ -30,8 +30,11 @@ const ROUND: Duration = Duration::from_secs(1);
 /// The child's side, as in [`super::load::child`]: its events are rounds.
 pub(super) fn child(length: Duration) -> Result<()> {
     let root = PathBuf::from(std::env::var_os(CGROUP).context("the services need a cgroup")?);
-    let folder = Path::new("/tmp").join(format!("tellwire-bench-services-{}", std::process::id()));
+    // Paths as long as those of real services: they stand on every line.
+    let folder = Path::new("/tmp").join(format!("tw-{}", std::process::id()));
     fs::create_dir_all(&folder)?;
+    let service = folder.join("service");
+    fs::copy(std::env::current_exe()?, &service)?;
     let program = folder.join("healthcheck");
     fs::write(&program, tiny_program())?;
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
@@ -50,7 +53,9 @@ pub(super) fn child(length: Duration) -> Result<()> {
     let begin = Instant::now();
     let mut services = Vec::new();
     for (number, cgroup) in (0..CONTAINERS).zip(&containers) {
-        let mut work = Command::new(std::env::current_exe()?);
+        // Its exec is one of the container's, as a service's is.
+        let mut work = Command::new("/bin/sh");
+        work.args(["-c", "echo 0 > \"$0/cgroup.procs\" && exec \"$@\""]).arg(cgroup).arg(&service);
         let upstreams: Vec<String> = (1..=3)
             .filter_map(|step| upstreams.get(((number + step) % CONTAINERS) as usize))
             .map(ToString::to_string)
@@ -61,7 +66,7 @@ pub(super) fn child(length: Duration) -> Result<()> {
             program.display(),
             upstreams.join(",")
         );
-        services.push(work.args(["bench", "--workload", &spec]).env(CGROUP, cgroup).spawn()?);
+        services.push(work.args(["bench", "--workload", &spec]).spawn()?);
     }
     for mut service in services {
         ensure!(service.wait()?.success(), "a service failed");
@@ -115,8 +120,6 @@ pub(super) fn service(spec: &str) -> Result<()> {
     let program = PathBuf::from(next()?);
     let gone: SocketAddr = next()?.parse()?;
     let upstreams = parts.map(str::parse).collect::<Result<Vec<SocketAddr>, _>>()?;
-    let cgroup = std::env::var_os(CGROUP).context("a service needs a cgroup")?;
-    fs::write(Path::new(&cgroup).join("cgroup.procs"), "0")?;
     let begin = Instant::now();
     let mut pool: Vec<Option<TcpStream>> = upstreams.iter().map(|_| None).collect();
     for round in 0.. {

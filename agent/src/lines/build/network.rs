@@ -31,8 +31,8 @@ pub(crate) fn connect<'a>(frame: &Frame<'a>, connect: &Connect, users: &mut User
     line.event.duration = (connect.duration != 0).then_some(connect.duration);
     ends(frame, &mut line, &connect.tuple);
     line.error = (connect.error != 0).then(|| ErrorCode { code: names::errno(connect.error) });
-    line.tellwire.connect = (frame.is_full() || outcome != Outcome::Established)
-        .then_some(ConnectFacts { outcome: Some(outcome.name()), count: None });
+    line.tellwire.connect = Some(ConnectFacts { outcome: Some(outcome.name()), count: None });
+    shorten(frame, &mut line);
     line
 }
 
@@ -53,6 +53,7 @@ pub(crate) fn connects<'a>(frame: &Frame<'a>, fold: &Fold, first: &'a str, users
     }
     let outcome = frame.is_full().then_some(Outcome::Established.name());
     line.tellwire.connect = Some(ConnectFacts { outcome, count: Some(fold.count) });
+    shorten(frame, &mut line);
     line
 }
 
@@ -70,13 +71,32 @@ pub(crate) fn close<'a>(frame: &Frame<'a>, close: &Close, users: &mut Users) -> 
     line
 }
 
+/// Takes off what is the same on every line, and what the line of the container's exec says too: connections are what
+/// most lines of a node are about, and should cost half a kilobyte each.
+fn shorten(frame: &Frame<'_>, line: &mut Line<'_>) {
+    if frame.is_full() {
+        return;
+    }
+    line.ecs = None;
+    line.tellwire.schema = None;
+    line.k8s = None;
+    if let Some(container) = &mut line.container {
+        container.runtime = None;
+        // Of the host's accounts, which are not the container's.
+        if let Some(user) = &mut line.user {
+            user.name = None;
+        }
+    }
+}
+
 /// Both ends of a connection.
 fn ends(frame: &Frame<'_>, line: &mut Line<'_>, tuple: &Tuple) {
     let remote = address(tuple.remote);
-    line.network = Some(Network {
+    // All of them are TCP, and the address says which version it is.
+    line.network = frame.is_full().then(|| Network {
         transport: "tcp",
-        version: frame.is_full().then_some(if remote.is_ipv4() { "ipv4" } else { "ipv6" }),
-        direction: frame.is_full().then_some("egress"),
+        version: if remote.is_ipv4() { "ipv4" } else { "ipv6" },
+        direction: "egress",
     });
     line.source = (tuple.local_port != 0).then(|| endpoint(tuple.local, tuple.local_port));
     line.destination = Some(endpoint(tuple.remote, tuple.remote_port));
