@@ -109,13 +109,27 @@ impl Rules {
 
     /// What becomes of an event that would make a line. Counts for the rules that had a say.
     pub(crate) fn judge(&mut self, facts: &Facts<'_>) -> Verdict {
-        let Self { specs, index, counts, hit } = self;
-        let mut marks = Marks::default();
-        if specs.is_empty() {
-            return Verdict::Line(marks);
+        if self.specs.is_empty() {
+            return Verdict::Line(Marks::default());
         }
-        index.find(facts, hit);
-        let matching = || hit.iter().filter_map(|rule| Some((specs.get(rule)?, counts.get(rule)?)));
+        self.index.find(facts, &mut self.hit);
+        self.act(|| self.hit.iter())
+    }
+
+    /// The rules that matched the event that was judged last.
+    pub(crate) fn matched(&self) -> Box<[u16]> {
+        self.hit.iter().filter_map(|rule| u16::try_from(rule).ok()).collect()
+    }
+
+    /// The same for an event that these rules match, see [`Rules::matched`].
+    pub(crate) fn judge_matched(&self, matched: &[u16]) -> Verdict {
+        self.act(|| matched.iter().copied().map(usize::from))
+    }
+
+    fn act<M: Iterator<Item = usize>>(&self, matched: impl Fn() -> M) -> Verdict {
+        let Self { specs, counts, .. } = self;
+        let mut marks = Marks::default();
+        let matching = || matched().filter_map(|rule| Some((specs.get(rule)?, counts.get(rule)?)));
         for (spec, counts) in matching() {
             match &spec.effect {
                 Effect::Tag(_) => continue,

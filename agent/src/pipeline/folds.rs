@@ -12,6 +12,7 @@ use tellwire_ebpf::{
     wire::Header,
 };
 
+use super::judge::Judged;
 use crate::{enrich::who::Who, rules::Marks};
 
 /// Entries at the most: some 500 bytes each.
@@ -33,6 +34,8 @@ pub(crate) struct Fold {
     pub(crate) first: u64,
     /// What the rules said of the last one.
     pub(crate) tags: Vec<Arc<str>>,
+    /// What the rules found of one of them.
+    judged: Judged,
     /// What the connections carried that were closed since then, in bytes.
     pub(crate) sent: u64,
     pub(crate) received: u64,
@@ -66,16 +69,24 @@ impl Folds {
         self.window = u64::try_from(window.as_nanos()).unwrap_or(u64::MAX);
     }
 
-    /// Takes an established connect.
+    /// What the rules found of an established connect like this.
+    pub(crate) fn judged(&self, hash: u64, who: &Who, tuple: &Tuple) -> Option<&Judged> {
+        let fold = self.entries.find(hash, |fold| fold.is_of(who, tuple))?;
+        Some(&fold.judged)
+    }
+
+    /// Takes an established connect, with its [`hash`]. `judged` says what the rules found, where that must be
+    /// remembered.
     pub(crate) fn connect(
         &mut self,
+        hash: u64,
         header: &Header,
         who: &Who,
         connect: &Connect,
         marks: &Marks,
+        judged: Option<Judged>,
     ) -> Verdict {
         let tuple = &connect.tuple;
-        let hash = hash(who, tuple);
         if let Some(fold) = self.entries.find_mut(hash, |fold| fold.is_of(who, tuple)) {
             if fold.count == 0 {
                 fold.first = header.time;
@@ -84,6 +95,9 @@ impl Folds {
             fold.header = *header;
             fold.who.clone_from(who);
             fold.tags.clone_from(&marks.tags);
+            if let Some(judged) = judged {
+                fold.judged = judged;
+            }
             return Verdict::Folded;
         }
         if self.entries.len() < MAX {
@@ -97,6 +111,7 @@ impl Folds {
                 tags: marks.tags.clone(),
                 sent: 0,
                 received: 0,
+                judged: judged.unwrap_or_default(),
             };
             self.entries.insert_unique(hash, fold, |fold| self::hash(&fold.who, &fold.tuple));
         }
@@ -144,7 +159,8 @@ fn container(who: &Who) -> Option<&str> {
     who.container.as_ref().map(|container| &*container.id)
 }
 
-fn hash(who: &Who, tuple: &Tuple) -> u64 {
+/// Of what connects are told together by.
+pub(crate) fn hash(who: &Who, tuple: &Tuple) -> u64 {
     let executable: Option<&Arc<str>> = who.executable.as_ref();
     FxBuildHasher.hash_one((tuple.remote, tuple.remote_port, executable, container(who)))
 }
@@ -176,6 +192,11 @@ mod tests {
         header
     }
 
+    fn connect(folds: &mut Folds, time: u64, who: &Who, port: u16) -> Verdict {
+        let to = to(port);
+        folds.connect(hash(who, &to.tuple), &header(time), who, &to, &Marks::default(), None)
+    }
+
     fn to(port: u16) -> Connect {
         let mut connect = Connect::new_zeroed();
         connect.tuple.remote_port = port;
@@ -195,14 +216,14 @@ mod tests {
     fn the_first_is_told_and_those_that_follow_are_one_line_a_minute() {
         let mut folds = folds();
         let curl = who("/usr/bin/curl");
-        assert_eq!(folds.connect(&header(1), &curl, &to(80), &Marks::default()), Verdict::Tell);
+        assert_eq!(connect(&mut folds, 1, &curl, 80), Verdict::Tell);
         for time in 2..=4 {
-            assert_eq!(folds.connect(&header(time), &curl, &to(80), &Marks::default()), Verdict::Folded);
+            assert_eq!(connect(&mut folds, time, &curl, 80), Verdict::Folded);
             folds.close(&curl, &to(80).tuple, 10, 100);
         }
         assert_eq!(due(&mut folds, Some(WINDOW)), []);
         assert_eq!(due(&mut folds, Some(WINDOW + 1)), [(3, 2, 4, 30, 300)]);
-        assert_eq!(folds.connect(&header(WINDOW + 9), &curl, &to(80), &Marks::default()), Verdict::Folded);
+        assert_eq!(connect(&mut folds, WINDOW + 9, &curl, 80), Verdict::Folded);
         assert_eq!(due(&mut folds, Some(2 * WINDOW + 1)), [(1, WINDOW + 9, WINDOW + 9, 0, 0)]);
     }
 
@@ -210,21 +231,18 @@ mod tests {
     fn after_a_quiet_minute_the_next_is_the_first_again() {
         let mut folds = folds();
         let curl = who("/usr/bin/curl");
-        assert_eq!(folds.connect(&header(1), &curl, &to(80), &Marks::default()), Verdict::Tell);
+        assert_eq!(connect(&mut folds, 1, &curl, 80), Verdict::Tell);
         assert_eq!(due(&mut folds, Some(WINDOW + 1)), []);
-        assert_eq!(folds.connect(&header(WINDOW + 2), &curl, &to(80), &Marks::default()), Verdict::Tell);
+        assert_eq!(connect(&mut folds, WINDOW + 2, &curl, 80), Verdict::Tell);
     }
 
     #[test]
     fn another_destination_or_executable_is_told() {
         let mut folds = folds();
         let curl = who("/usr/bin/curl");
-        assert_eq!(folds.connect(&header(1), &curl, &to(80), &Marks::default()), Verdict::Tell);
-        assert_eq!(folds.connect(&header(2), &curl, &to(81), &Marks::default()), Verdict::Tell);
-        assert_eq!(
-            folds.connect(&header(3), &who("/usr/bin/wget"), &to(80), &Marks::default()),
-            Verdict::Tell
-        );
+        assert_eq!(connect(&mut folds, 1, &curl, 80), Verdict::Tell);
+        assert_eq!(connect(&mut folds, 2, &curl, 81), Verdict::Tell);
+        assert_eq!(connect(&mut folds, 3, &who("/usr/bin/wget"), 80), Verdict::Tell);
     }
 
     #[test]
@@ -232,18 +250,18 @@ mod tests {
         let mut folds = folds();
         let curl = who("/usr/bin/curl");
         for port in 0..=u16::try_from(MAX).unwrap() {
-            assert_eq!(folds.connect(&header(1), &curl, &to(port), &Marks::default()), Verdict::Tell);
+            assert_eq!(connect(&mut folds, 1, &curl, port), Verdict::Tell);
         }
-        assert_eq!(folds.connect(&header(2), &curl, &to(8192), &Marks::default()), Verdict::Tell);
-        assert_eq!(folds.connect(&header(2), &curl, &to(8191), &Marks::default()), Verdict::Folded);
+        assert_eq!(connect(&mut folds, 2, &curl, 8192), Verdict::Tell);
+        assert_eq!(connect(&mut folds, 2, &curl, 8191), Verdict::Folded);
     }
 
     #[test]
     fn at_the_end_everything_is_told() {
         let mut folds = folds();
         let curl = who("/usr/bin/curl");
-        folds.connect(&header(1), &curl, &to(80), &Marks::default());
-        folds.connect(&header(2), &curl, &to(80), &Marks::default());
+        connect(&mut folds, 1, &curl, 80);
+        connect(&mut folds, 2, &curl, 80);
         assert_eq!(due(&mut folds, None), [(1, 2, 2, 0, 0)]);
         assert_eq!(due(&mut folds, None), []);
     }

@@ -17,11 +17,22 @@ use crate::{
 pub(crate) struct Judge {
     rules: Option<Rules>,
     filter: Option<Arc<KernelFilter>>,
+    /// Counts the rules that were put to work.
+    epoch: u64,
+}
+
+/// What the rules found of an event: the next one that is the same to them need not be looked at anew.
+#[derive(Debug, Default)]
+pub(crate) struct Judged {
+    epoch: u64,
+    uid: u32,
+    user_name: Option<Arc<str>>,
+    matched: Box<[u16]>,
 }
 
 impl Judge {
     pub(crate) fn new(filter: Arc<KernelFilter>) -> Self {
-        Self { rules: None, filter: Some(filter) }
+        Self { filter: Some(filter), ..Self::default() }
     }
 
     /// Puts rules to work in the place of those that were, here and in the kernel. The next event is judged by them.
@@ -30,6 +41,34 @@ impl Judge {
             tracing::warn!(%error, "no rules in the kernel: the agent judges alone");
         }
         self.rules = Some(rules).filter(|rules| !rules.is_empty());
+        self.epoch += 1;
+    }
+
+    /// What the rules found of the event of `who` that was judged last.
+    pub(super) fn judged(&self, who: &Who, users: &mut Users) -> Judged {
+        let uid = who.subject.ids.euid;
+        let Some(rules) = &self.rules else { return Judged { epoch: self.epoch, uid, ..Judged::default() } };
+        Judged {
+            epoch: self.epoch,
+            uid,
+            user_name: rules.asks_names().then(|| users.user_name(uid)).flatten(),
+            matched: rules.matched(),
+        }
+    }
+
+    /// Whether an event of `who` is the same to the rules as the one of `judged`, if all else is the same.
+    pub(super) fn knows(&self, judged: &Judged, who: &Who, users: &mut Users) -> bool {
+        let uid = who.subject.ids.euid;
+        judged.epoch == self.epoch
+            && judged.uid == uid
+            && (!self.rules.as_ref().is_some_and(Rules::asks_names)
+                || users.user_name(uid) == judged.user_name)
+    }
+
+    /// What the line of an event says that [`Judge::knows`].
+    pub(super) fn judge_known(&self, judged: &Judged, what: What, books: &Books) -> Option<Marks> {
+        let Some(rules) = &self.rules else { return Some(Marks::default()) };
+        told(rules.judge_matched(&judged.matched), what, books)
     }
 
     /// What an event's line says of the rules; `None` if it makes none, which is counted.
@@ -63,13 +102,7 @@ impl Judge {
             namespace: None,
             image: None,
         };
-        match rules.judge(&facts) {
-            Verdict::Line(marks) => Some(marks),
-            Verdict::LeftOut => {
-                books.leave_out(what.action, LeftOut::Rule);
-                None
-            }
-        }
+        told(rules.judge(&facts), what, books)
     }
 
     pub(super) fn cgroup_made(&self, hierarchy: u64, id: u64, containers: &Containers) {
@@ -83,6 +116,16 @@ impl Judge {
     pub(super) fn cgroup_removed(&self, hierarchy: u64, id: u64) {
         if let (Some(filter), Some(_)) = (&self.filter, &self.rules) {
             filter.cgroup_removed(hierarchy, id);
+        }
+    }
+}
+
+fn told(verdict: Verdict, what: What, books: &Books) -> Option<Marks> {
+    match verdict {
+        Verdict::Line(marks) => Some(marks),
+        Verdict::LeftOut => {
+            books.leave_out(what.action, LeftOut::Rule);
+            None
         }
     }
 }

@@ -261,3 +261,29 @@ fn check_and_show_say_where_each_rule_is_judged() {
     assert_eq!(report["rules"][0]["in_kernel_for"], json!(["connect"]));
     assert_eq!(report["rules"][1]["in_kernel_for"], json!([]));
 }
+
+#[test]
+fn connects_that_are_told_together_are_judged_one_by_one() {
+    let config = "[[rules]]\nname = 'marked'\neffect = 'tag'\ntags = ['seen']\nactions = ['connect']\n\
+                  [[rules]]\nname = 'theirs'\neffect = 'keep'\nactions = ['connect']\nusers = [4321]\n";
+    let agent = Agent::with(|| Setup::default().default_profile().config(config));
+    let server = net::Server::start(Ipv4Addr::LOCALHOST);
+    let to = server.address();
+    let mut child = agent.fork(|| {
+        let connect = |times| {
+            for _ in 0..times {
+                drop(TcpStream::connect(to).expect("a connection"));
+            }
+        };
+        connect(3);
+        sys::become_user(4321);
+        connect(2);
+    });
+    child.wait();
+    agent.expect_metric("tellwire_rule_events_total", &[("rule", "theirs"), ("effect", "keep")], 2);
+    agent.expect_metric("tellwire_rule_events_total", &[("rule", "marked"), ("effect", "tag")], 5);
+    let folded = [("action", "connect"), ("reason", "folded")];
+    agent.expect_metric("tellwire_lines_left_out_total", &folded, 4);
+    agent.expect(child.pid, "connect", &json!({"destination.port": to.port(), "tags": ["seen"]}));
+    stop(agent);
+}

@@ -18,7 +18,10 @@ use crate::{
         build::{self, Frame},
         clock::boot_now,
     },
-    pipeline::{LeftOut, Outbox, folds::Verdict},
+    pipeline::{
+        LeftOut, Outbox,
+        folds::{self, Verdict},
+    },
     redact::Redactor,
     rules::{Marks, What},
 };
@@ -44,14 +47,24 @@ impl State {
         }
         let who = Who::new(&header.subject, &self.processes, &self.containers);
         let what = What::connect(connect);
-        let Some(marks) = self.judge.judge(what, &who, None, &mut self.users, books) else { return };
+        let Self { judge, folds, users, .. } = self;
+        let may_fold = is_established && outbox.selection.folds();
+        // To the rules, connects of one fold are one and the same.
+        let hash = folds::hash(&who, &connect.tuple);
+        let like_another = if may_fold { folds.judged(hash, &who, &connect.tuple) } else { None };
+        let known = like_another.filter(|judged| judge.knows(judged, &who, users));
+        let is_new = known.is_none();
+        let marks = match known {
+            Some(judged) => judge.judge_known(judged, what, books),
+            None => judge.judge(what, &who, None, users, books),
+        };
+        let Some(marks) = marks else { return };
         // What a rule sampled stands for several already.
-        if is_established
-            && outbox.selection.folds()
-            && marks.sampled.is_none()
-            && self.folds.connect(header, &who, connect, &marks) == Verdict::Folded
-        {
-            return books.leave_out(Action::Connect, LeftOut::Folded);
+        if may_fold && marks.sampled.is_none() {
+            let judged = is_new.then(|| judge.judged(&who, users));
+            if folds.connect(hash, header, &who, connect, &marks, judged) == Verdict::Folded {
+                return books.leave_out(Action::Connect, LeftOut::Folded);
+            }
         }
         let told = Told { ring, header, action: Action::Connect, who: &who, marks };
         self.make(told, outbox, books, |frame, _, users| build::connect(frame, connect, users));
