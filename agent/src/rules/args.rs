@@ -89,7 +89,9 @@ impl Args {
         args(line);
         found.clear();
         let is_asked = |rule: usize| rule < end && hit.has(rule) && !any.has(rule);
-        for word in words.find_overlapping_iter(line.as_str()) {
+        // Nearly always there is none, which is found out twice as fast as where all of them are.
+        let has_words = words.is_match(line.as_str());
+        for word in has_words.then(|| words.find_overlapping_iter(line.as_str())).into_iter().flatten() {
             let Some((rule, number)) = of_word.get(word.pattern().as_usize()) else { continue };
             if is_asked(*rule)
                 && !found.has(*rule)
