@@ -1,10 +1,15 @@
 //! The configuration is read again: on SIGHUP, when the file changes, and as a whole or not at all.
 
-use std::{fs, os::unix::fs::symlink, path::Path};
+use std::{
+    fs,
+    net::{Ipv4Addr, TcpStream},
+    os::unix::fs::symlink,
+    path::Path,
+};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use tellwire_tests::{Agent, Cgroup, Setup, at, bpf, fork, program::Program, sys, until};
+use tellwire_tests::{Agent, Cgroup, Setup, at, bpf, fork, net, program::Program, sys, until};
 
 use crate::{count, work};
 
@@ -227,4 +232,55 @@ fn other_cgroups_are_looked_at_instead() {
     for cgroup in [further, below] {
         fs::remove_dir(cgroup).expect("removing it");
     }
+}
+
+#[test]
+fn what_lines_say_and_which_are_made_follows_too() {
+    let agent = Agent::with(|| Setup::default().default_profile().config(""));
+    let server = net::Server::start(Ipv4Addr::LOCALHOST);
+    let program = agent.folder().join("program");
+    Program::Exit(0).write(&program);
+    // One exec with a secret, and three connects.
+    let work = |names: [&str; 2]| {
+        let [first, second] = names;
+        let mut child = agent.exec(&program, &[first, "--password", "hunter2-of-a-test", second]);
+        agent.settle(&mut child);
+        let mut connects = agent.fork(|| {
+            for _ in 0..3 {
+                drop(TcpStream::connect(server.address()).expect("a connection"));
+            }
+        });
+        agent.settle(&mut connects);
+        agent.expect(child.pid, "exec", &json!({"process.args_count": 4}))
+    };
+    let line = work(["before", "it"]);
+    let redacted = |first| json!([first, "--password", "[redacted]", "it"]);
+    assert_eq!(at(&line, "process.args"), Some(&redacted("before")), "{line}");
+    assert!(at(&line, "process.command_line").is_none(), "{line}");
+    agent.expect_metric("tellwire_lines_left_out_total", &[("reason", "folded")], 2);
+
+    agent.configure(
+        "[agent]\ncommand-line = true\nfold-window = '1s'\n[redaction]\nenabled = false\n\
+         [[rules]]\nname = 'marked'\neffect = 'tag'\ntags = ['marked']\nactions = ['exec']\n",
+    );
+    agent.signal(Signal::HUP);
+    reloaded(&agent, "success", 1);
+    let line = work(["after", "it"]);
+    assert_eq!(at(&line, "process.command_line"), Some(&json!("after --password hunter2-of-a-test it")));
+    assert_eq!(at(&line, "tags"), Some(&json!(["marked"])), "{line}");
+    // By a window of a minute none of them would be told before the end.
+    until("connects are told together", || {
+        let events = agent.events();
+        let counts = events.iter().filter_map(|event| at(event, "tellwire.connect.count")?.as_u64());
+        (counts.sum::<u64>() == 5).then_some(())
+    });
+
+    agent.configure("");
+    agent.signal(Signal::HUP);
+    reloaded(&agent, "success", 2);
+    let line = work(["again", "it"]);
+    assert_eq!(at(&line, "process.args"), Some(&redacted("again")), "{line}");
+    assert!(at(&line, "tags").is_none(), "{line}");
+    let stopped = agent.stop();
+    assert!(stopped.status.success(), "{:?}", stopped.log);
 }
