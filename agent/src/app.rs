@@ -28,9 +28,10 @@ use self::{
     tasks::{harvest, kernel_log, observer},
 };
 use crate::{
+    audit,
     books::Books,
     cli::RunArgs,
-    config::{self, Config, Label, Listen},
+    config::{self, Config, Label, Listen, UnknownUserNames},
     enrich::{containers::Containers, processes::Processes, users::Users},
     events::action,
     failure::Failure,
@@ -200,6 +201,8 @@ impl Assembly {
         let mut state =
             state(&config, &host, &support, &mut kernel, &redactor, (&boot_id, &agent), histograms)?;
 
+        let notes = (config.agent.state_dir.as_path(), boot_id.as_str());
+        let audit = audit::start(&config.auth, &host, notes, &books, &readiness, &cancel);
         judge_by(&config, filter, &rule_books, &mut state)?;
         let last = Last::open(&config.agent.state_dir, &agent.ephemeral_id, &boot_id, &readiness);
         let (orders, told) = mpsc::channel(ORDERS);
@@ -222,6 +225,7 @@ impl Assembly {
             books: Arc::clone(&books),
             readiness: Arc::clone(&readiness),
             removed,
+            audit,
             own: Own::new(own, attached),
             orders: told,
             poll_interval: config.kernel.poll_interval.get(),
@@ -377,6 +381,8 @@ fn state(
     let origin = Origin::new(&identity, agent, place(&config.agent))?;
     let mut state = State::new(processes, containers, users, origin, host.all_capabilities(), histograms);
     state.command_line = config.agent.command_line;
+    state.scoped = !config.agent.cgroups.is_empty();
+    state.shows_unknown_users = config.auth.unknown_user_names == UnknownUserNames::Show;
     state.folds = Folds::new(config.agent.fold_window.get());
     Ok(state)
 }

@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use crate::{
+    audit,
     config::Rule,
     failure::Failure,
     host::HostRoot,
@@ -28,12 +29,14 @@ pub(crate) fn report(as_json: bool, rules: &[Rule]) -> Result<(String, bool), Fa
     let options = Options::smallest();
     let kernel =
         Kernel::load(&options, &support, &offsets, Some(&Scope::nothing())).map_err(Failure::unavailable)?;
-    let report = Report { support: &support, kernel: &kernel, rules: placements(rules) };
+    let report =
+        Report { audit: audit::facts(&host), support: &support, kernel: &kernel, rules: placements(rules) };
     let text = if as_json { format!("{:#}\n", report.json()) } else { report.text() };
     Ok((text, kernel.any_attached()))
 }
 
 struct Report<'a> {
+    audit: audit::Facts,
     support: &'a support::Support,
     kernel: &'a Kernel,
     rules: Vec<Placement>,
@@ -76,6 +79,11 @@ impl Report<'_> {
             "cgroup_v1": self.support.hierarchies.v1.as_ref().map(|v1| &v1.controller),
             "possible_cpus": crate::kernel::possible_cpus(),
             "probes": probes,
+            "audit": {
+                "connected": self.audit.failure.is_none(),
+                "enabled": self.audit.is_enabled(),
+                "reason": self.audit.reason(),
+            },
             "rules": self.rules.iter().map(|placement| {
                 let Placement { rule, in_kernel, why } = placement;
                 let in_kernel: Vec<_> = in_kernel.iter().map(|action| action.name()).collect();
@@ -107,6 +115,11 @@ impl Report<'_> {
             if let Some(note) = chosen.map(|chosen| chosen.note).filter(|note| !note.is_empty()) {
                 let _infallible = writeln!(text, "{:21}{note}", "");
             }
+        }
+        let mark = if self.audit.failure.is_none() { "yes" } else { "NO" };
+        let _infallible = writeln!(text, "{mark:<4}{:<17}what sshd, libpam, sudo and others report", "audit");
+        if let Some(reason) = self.audit.reason() {
+            let _infallible = writeln!(text, "{:21}{reason}", "");
         }
         if !self.rules.is_empty() {
             let _infallible = writeln!(text, "\nrules");

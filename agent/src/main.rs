@@ -1,6 +1,7 @@
 //! tellwire: what happens on this host, from the kernel, as exact metrics and JSON lines.
 
 mod app;
+mod audit;
 mod books;
 mod check;
 mod cli;

@@ -35,8 +35,9 @@ pub(crate) use self::{
     state::State,
 };
 use crate::{
+    audit::{Feed, Record},
     books::Books,
-    config::{self, Config},
+    config::{self, Config, UnknownUserNames},
     http::Readiness,
     kernel::{Kernel, Wake, pending::PendingConnects, ring::Rings},
     lines::{clock::boot_now, own::Notice},
@@ -51,6 +52,9 @@ const HOUSEKEEPING: Duration = Duration::from_secs(5);
 
 /// The longest that the reader sleeps when nothing happens.
 const IDLE: Duration = Duration::from_millis(100);
+
+/// Audit records that are taken in one cycle at the most.
+const REPORTED: usize = 1024;
 
 /// A removed cgroup, for whoever harvests its counters: hierarchy and id.
 pub(crate) type Removed = (u64, u64);
@@ -88,6 +92,7 @@ pub(crate) struct Pipeline {
     pub(crate) books: Arc<Books>,
     pub(crate) readiness: Arc<Readiness>,
     pub(crate) removed: mpsc::Sender<Removed>,
+    pub(crate) audit: Feed,
     pub(crate) own: Own,
     pub(crate) orders: mpsc::Receiver<Order>,
     /// How often the rings are read under traffic.
@@ -131,6 +136,9 @@ impl Pipeline {
         }
         kernel.detach();
         while self.cycle() > 0 {}
+        for record in self.audit.rest().await {
+            self.audit(record);
+        }
         self.sweep(None);
         self.publish();
         while let Ok(order) = self.orders.try_recv() {
@@ -146,6 +154,28 @@ impl Pipeline {
     }
 
     fn cycle(&mut self) -> usize {
+        // What an audit record tells of was in the rings before it: they are emptied first, so that its process is known.
+        let mut reported = Vec::new();
+        while reported.len() < REPORTED
+            && let Some(record) = self.audit.next()
+        {
+            reported.push(record);
+        }
+        let taken = self.drain() + reported.len();
+        for record in reported {
+            self.audit(record);
+        }
+        self.outbox.flush();
+        taken
+    }
+
+    fn audit(&mut self, record: Record) {
+        let Self { redactor, state, outbox, books, .. } = self;
+        let record = record.redacted(redactor);
+        state.audit(record, outbox, books);
+    }
+
+    fn drain(&mut self) -> usize {
         let Self { rings, redactor, state, outbox, books, removed, recorder, .. } = self;
         state.users.set_time(std::time::Instant::now());
         let taken = rings.cycle(|ring, bytes| {
@@ -158,7 +188,6 @@ impl Pipeline {
             }
             state.record(ring, bytes, outbox, books, removed);
         });
-        outbox.flush();
         taken
     }
 
@@ -187,6 +216,7 @@ impl Pipeline {
         self.redactor = redactor;
         self.state.command_line = config.agent.command_line;
         self.state.folds.set_window(config.agent.fold_window.get());
+        self.state.shows_unknown_users = config.auth.unknown_user_names == UnknownUserNames::Show;
         self.poll_interval = config.kernel.poll_interval.get();
         let config::Processes { max, keep_exited } = &config.processes;
         let kept = u64::try_from(keep_exited.get().as_nanos()).unwrap_or(u64::MAX);

@@ -15,6 +15,7 @@
 )]
 
 mod agent;
+pub mod auditing;
 pub mod bpf;
 mod cgroup;
 mod child;
@@ -26,11 +27,13 @@ mod log;
 mod matching;
 mod metrics;
 pub mod net;
+pub mod private;
 pub mod program;
 pub mod raced;
 pub mod runtime;
 mod setup;
 pub mod sys;
+pub mod terminal;
 pub mod uring;
 mod wait;
 

@@ -180,6 +180,15 @@ pub fn unlock_terminal(main: BorrowedFd<'_>) {
     assert_eq!(result, 0, "a terminal: {}", io::Error::last_os_error());
 }
 
+/// The number by which the other end of a new terminal is found in /dev/pts.
+pub fn terminal_number(main: BorrowedFd<'_>) -> u32 {
+    let mut number: libc::c_uint = 0;
+    // SAFETY: a place for a number.
+    let result = unsafe { libc::ioctl(main.as_raw_fd(), libc::TIOCGPTN as _, &raw mut number) };
+    assert_eq!(result, 0, "a terminal: {}", io::Error::last_os_error());
+    number
+}
+
 /// Waits until the first thread of this process has ended.
 pub fn until_leader_is_gone() {
     until("the end of the first thread", || {
@@ -187,6 +196,14 @@ pub fn until_leader_is_gone() {
         // What stands behind the name: a zombie is one that has ended.
         status.rsplit_once(") ").is_some_and(|(_, state)| state.starts_with('Z')).then_some(())
     });
+}
+
+/// Waits for the signal that ends the process. Never comes back.
+pub fn sleep_until_killed() -> Value {
+    loop {
+        // SAFETY: waits.
+        unsafe { libc::pause() };
+    }
 }
 
 /// Ends this thread, not the process. Never comes back.

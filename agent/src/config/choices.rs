@@ -151,6 +151,13 @@ choices! {
         Trace = "trace",
     }
 
+    /// What becomes of the name that somebody gave and that no user has.
+    pub(crate) enum UnknownUserNames {
+        /// It is on no line.
+        Withhold = "withhold",
+        Show = "show",
+    }
+
     /// How a syslog message begins.
     pub(crate) enum SyslogFormat {
         /// RFC 5424.

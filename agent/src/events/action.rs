@@ -62,6 +62,43 @@ actions! {
     Capset = "capset", "privilege", "iam", "change", "capset(2).";
     CredentialsChanged = "credentials_changed", "privilege", "iam", "change",
         "A process has other ids than it had, by no call that was seen and no set-id program.";
+    UserLogin = "user_login", "auth", "authentication", "start",
+        "A program let somebody log in, or refused to (audit record USER_LOGIN).";
+    UserLogout = "user_logout", "auth", "authentication", "end", "Somebody logged out (USER_LOGOUT).";
+    UserAuth = "user_auth", "auth", "authentication", "start", "Somebody was to prove who they are (USER_AUTH).";
+    UserAccount = "user_account", "auth", "authentication", "info",
+        "Whether an account may be used here and now (USER_ACCT).";
+    UserSessionStart = "user_session_start", "auth", "session", "start", "A session was opened (USER_START).";
+    UserSessionEnd = "user_session_end", "auth", "session", "end", "A session was closed (USER_END).";
+    UserError = "user_error", "auth", "authentication", "info",
+        "A program could not tell whom to authenticate (USER_ERR).";
+    UserCommand = "user_command", "auth", "session", "info",
+        "A command was run for somebody by sudo or the like (USER_CMD); the exec tells which.";
+    UserChanged = "user_changed", "auth", "iam", "user", "A property of an account was changed (USER_MGMT, CHUSER_ID).";
+    UserPasswordChanged = "user_password_changed", "auth", "iam", "change",
+        "A password was changed, or was to be (USER_CHAUTHTOK).";
+    CredentialsAcquired = "credentials_acquired", "auth", "authentication", "info",
+        "A program took the credentials of a user (CRED_ACQ).";
+    CredentialsDisposed = "credentials_disposed", "auth", "authentication", "info",
+        "A program gave the credentials of a user up (CRED_DISP).";
+    CredentialsRefreshed = "credentials_refreshed", "auth", "authentication", "info",
+        "A program renewed the credentials of a user (CRED_REFR).";
+    LoginUidSet = "login_uid_set", "auth", "session", "info",
+        "The kernel was told whose login a process belongs to (LOGIN).";
+    AccountAdded = "account_added", "auth", "iam", "creation", "An account was added (ADD_USER).";
+    AccountDeleted = "account_deleted", "auth", "iam", "deletion", "An account was deleted (DEL_USER).";
+    AccountLocked = "account_locked", "auth", "iam", "change", "An account was locked (ACCT_LOCK, RESP_ACCT_LOCK).";
+    AccountUnlocked = "account_unlocked", "auth", "iam", "change", "An account was unlocked (ACCT_UNLOCK).";
+    GroupAdded = "group_added", "auth", "iam", "creation", "A group was added (ADD_GROUP).";
+    GroupDeleted = "group_deleted", "auth", "iam", "deletion", "A group was deleted (DEL_GROUP).";
+    GroupChanged = "group_changed", "auth", "iam", "group",
+        "A group, its members or its password were changed (GRP_MGMT, GRP_CHAUTHTOK, CHGRP_ID).";
+    GroupAuth = "group_auth", "auth", "authentication", "start", "Somebody gave a group's password (GRP_AUTH).";
+    RoleChanged = "role_changed", "auth", "iam", "change", "A role was given or taken (ROLE_ASSIGN and the like).";
+    LoginAnomaly = "login_anomaly", "auth", "authentication", "info",
+        "A program found a login odd: too many failures, at a wrong time, from a wrong place (ANOM_LOGIN_*).";
+    AuthBruteforce = "auth_bruteforce", "auth", "authentication", "info",
+        "Many authentications failed from one address or for one user within a short time.";
     AgentStarted = "agent_started", "agent", "host", "start", "The agent looks from here on.";
     AgentStopped = "agent_stopped", "agent", "host", "end", "The agent has stopped looking.";
     EventsLost = "events_lost", "agent", "host", "info", "Events of a while made no line, though they should have.";

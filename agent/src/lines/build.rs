@@ -1,5 +1,6 @@
 //! Builds lines: an event and who acted, as the fields of [`Line`].
 
+mod audit;
 mod network;
 mod privilege;
 mod process;
@@ -7,6 +8,7 @@ mod process;
 use tellwire_ebpf::wire::{Header, Kind};
 
 pub(crate) use self::{
+    audit::{Reporter, audit},
     network::{close, connect, connects},
     privilege::{credentials, credentials_changed},
     process::{ExecTexts, Lineage, exec, exec_failed, exit},
@@ -69,6 +71,7 @@ impl<'a> Frame<'a> {
             related: is_full.then(|| Related { user: user.name.iter().cloned().collect(), ip: Vec::new() }),
             process: self.process(),
             user: Some(user),
+            group: None,
             container: who.container.as_deref().map(|container| Container {
                 id: &container.id,
                 runtime: container.runtime.map(crate::enrich::cgroup_path::Runtime::as_str),
@@ -141,11 +144,11 @@ pub(crate) fn without_sequence(line: &mut Line<'_>) {
 }
 
 fn user(id: u32, users: &mut Users) -> User {
-    User { id: Id(id), name: users.user_name(id) }
+    User { id: Some(Id(id)), name: users.user_name(id) }
 }
 
 fn group(id: u32, users: &mut Users) -> User {
-    User { id: Id(id), name: users.group_name(id) }
+    User { id: Some(Id(id)), name: users.group_name(id) }
 }
 
 fn sets(effective: u64, permitted: u64) -> Capabilities {

@@ -5,7 +5,10 @@ use std::{borrow::Cow, net::IpAddr, sync::Arc};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Serialize, Serializer};
 
-use super::own;
+use super::{
+    auth::{AuditFacts, AuthFacts, BruteforceFacts, LoginFacts},
+    own,
+};
 
 /// A number that ECS has as a keyword: written as a string, without making one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,9 +159,16 @@ pub(crate) struct Tty {
 /// A user or group: the id of the host's own namespace, and the host's name for it.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct User {
-    pub(crate) id: Id,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) id: Option<Id>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) name: Option<Arc<str>>,
+}
+
+/// A group by its name alone.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Group {
+    pub(crate) name: String,
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
@@ -221,10 +231,13 @@ pub(crate) struct Network {
     pub(crate) direction: Option<&'static str>,
 }
 
-#[derive(Debug, Serialize, JsonSchema)]
+#[derive(Debug, Default, Serialize, JsonSchema)]
 pub(crate) struct Endpoint {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) ip: Option<IpAddr>,
+    /// As a program gave it: a name, or an address that is none of IP.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) address: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) port: Option<u16>,
     /// Payload that this end sent.
@@ -273,6 +286,14 @@ pub(crate) struct Tellwire<'a> {
     pub(crate) connect: Option<ConnectFacts>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) credentials: Option<Box<CredentialFacts>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) auth: Option<AuthFacts>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) audit: Option<Box<AuditFacts>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) login: Option<Box<LoginFacts>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) bruteforce: Option<Box<BruteforceFacts>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) started: Option<Box<own::StartedFacts>>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -3,6 +3,7 @@
 //! The structs are the schema: `tellwire events --json-schema` and docs/events.md are generated from
 //! them. What ECS does not name stands under `tellwire.*`, or is marked as ours. Absent rather than null.
 
+pub(crate) mod auth;
 pub(crate) mod build;
 pub(crate) mod clock;
 pub(crate) mod fields;
@@ -20,7 +21,8 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use self::fields::{
-    Container, Endpoint, ErrorCode, EventFields, Host, Kubernetes, Network, Process, Related, Tellwire, User,
+    Container, Endpoint, ErrorCode, EventFields, Group, Host, Kubernetes, Network, Process, Related,
+    Tellwire, User,
 };
 
 /// The version of ECS whose names are used.
@@ -61,6 +63,9 @@ pub(crate) struct Line<'a> {
     /// Whom the process acts as.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) user: Option<User>,
+    /// The group that it is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) group: Option<Group>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) container: Option<Container<'a>>,
     /// Kubernetes, by the names of the OpenTelemetry semantic conventions (ours).

@@ -42,6 +42,7 @@ impl Parts {
                 lost.push(([("stage", stage), ("action", action)], value));
             }
         }
+        lost.push(([("stage", "audit"), ("action", "audit")], self.books.audit.lost()));
         let all_outputs = self.outputs.all();
         for action in Action::ALL {
             let index = *action as usize;

@@ -4,6 +4,7 @@
 //! numbers are those of that moment, whatever became of the records.
 
 mod agent;
+mod auth;
 mod encode;
 mod node;
 mod process;
@@ -122,6 +123,7 @@ impl Collector for Parts {
         self.ledger(&mut sink, &after, &audit)?;
         self.node(&mut sink, &totals)?;
         self.agent(&mut sink, &totals)?;
+        self.auth(&mut sink)?;
         rules::encode(&self.rules, &self.filter, &mut sink)?;
         process::encode(&mut sink)
     }

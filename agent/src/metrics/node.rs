@@ -61,7 +61,8 @@ impl Parts {
         sink.counter(
             "tellwire_events_total",
             "Events by action, counted in the kernel where they happened and exact under any overload; \
-             credentials_changed is derived by the agent, which also counts what it tells of itself.",
+             credentials_changed and what audit records report are counted by the agent, which also counts what it tells \
+             of itself.",
             &samples,
         )
     }

@@ -1,5 +1,6 @@
 //! What the pipeline knows, and what a record does to it.
 
+mod audit;
 mod network;
 mod own;
 
@@ -47,6 +48,10 @@ pub(crate) struct State {
     pub(crate) folds: Folds,
     /// Whether lines have the arguments in one piece as well.
     pub(crate) command_line: bool,
+    /// Only chosen cgroups are looked at.
+    pub(crate) scoped: bool,
+    /// Whether lines have names of failed logins that no user of the host has.
+    pub(crate) shows_unknown_users: bool,
     /// The kernel's, in bytes.
     page_size: u64,
     /// What a process of this host can have at the most.
@@ -75,6 +80,8 @@ impl State {
             origin,
             folds: Folds::new(Duration::from_mins(1)),
             command_line: false,
+            scoped: false,
+            shows_unknown_users: false,
             page_size: rustix::param::page_size() as u64,
             all_capabilities,
             histograms,

@@ -1,0 +1,92 @@
+//! Lines of audit records.
+
+use std::net::IpAddr;
+
+use super::{Frame, user, without_sequence};
+use crate::{
+    audit::Record,
+    enrich::users::Users,
+    lines::{
+        Line,
+        auth::{AuditFacts, AuthFacts},
+        fields::{Endpoint, Group, Id, User},
+    },
+};
+
+/// A record, and what is known of the process that wrote it.
+#[derive(Debug)]
+pub(crate) struct Reporter {
+    pub(crate) record: Record,
+    /// The process is in the table.
+    pub(crate) is_known: bool,
+    /// Whether lines have names of failed logins that no user of the host has.
+    pub(crate) shows_unknown_users: bool,
+}
+
+/// What a program reported.
+pub(crate) fn audit<'a>(frame: &Frame<'a>, reporter: Reporter, users: &mut Users) -> Line<'a> {
+    let Reporter { record, is_known, shows_unknown_users } = reporter;
+    let Record { kind, serial, uid, message, .. } = record;
+    let outcome = match message.is_success {
+        Some(true) => "success",
+        Some(false) => "failure",
+        None => "unknown",
+    };
+    let mut line = frame.line(kind.action, Some(outcome), users);
+    without_sequence(&mut line);
+    // The line's user is whom it is about; whom the process acts as is the process's.
+    line.process.user = line.user.take();
+    let is_iam = kind.action.category() == "iam";
+    if !is_known {
+        line.process.entity_id = None;
+        line.process.parent = None;
+        line.process.user = uid.map(|uid| user(uid, users));
+    }
+    let known_id = message.account.as_deref().and_then(|name| users.user_id(name));
+    let is_withheld = message.account.is_some()
+        && known_id.is_none()
+        && message.is_success != Some(true)
+        && !is_iam
+        && !shows_unknown_users;
+    let name = message.account.as_deref().filter(|_| !is_withheld);
+    // A name in a container is not the host's.
+    let id = message.id.or(known_id.filter(|_| frame.who.container.is_none()));
+    if name.is_some() || id.is_some() {
+        let named = || id.and_then(|id| users.user_name(id));
+        line.user = Some(User { id: id.map(Id), name: name.map(Into::into).or_else(named) });
+    }
+    line.source = source(message.address.as_deref(), message.hostname.as_deref());
+    if let Some(related) = &mut line.related {
+        related.user =
+            line.user.iter().chain(&line.process.user).filter_map(|user| user.name.clone()).collect();
+        related.user.dedup();
+        related.ip = line.source.iter().filter_map(|source| source.ip).collect();
+    }
+    line.group = message.group.map(|name| Group { name });
+    line.tellwire.auth = is_withheld.then_some(AuthFacts { user_withheld: Some(true) });
+    let grantors = message.grantors.iter().flat_map(|all| all.split(',')).map(ToOwned::to_owned);
+    let exe = message.exe.filter(|exe| frame.who.executable.as_deref() != Some(exe));
+    line.tellwire.audit = Some(Box::new(AuditFacts {
+        kind: kind.name,
+        serial,
+        op: message.op,
+        terminal: message.terminal,
+        grantors: grantors.collect(),
+        exe,
+        evidence: frame.is_full().then_some("userspace"),
+    }));
+    line
+}
+
+/// Where somebody comes from. The name can be one that only the program's own resolver knew.
+fn source(address: Option<&str>, hostname: Option<&str>) -> Option<Endpoint> {
+    let ip =
+        |text: Option<&str>| text.and_then(|text| text.parse::<IpAddr>().ok()).map(|ip| ip.to_canonical());
+    let ip = ip(address).or_else(|| ip(hostname));
+    let name = hostname.or(address).filter(|name| name.parse::<IpAddr>().is_err());
+    (ip.is_some() || name.is_some()).then(|| Endpoint {
+        ip,
+        address: name.map(ToOwned::to_owned),
+        ..Endpoint::default()
+    })
+}

@@ -1,0 +1,77 @@
+//! A terminal at which a test types what a program asks for.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{Read as _, Write as _},
+    os::fd::AsFd as _,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    fs::{Mode, OFlags},
+    process::setsid,
+    stdio::{dup2_stderr, dup2_stdin, dup2_stdout},
+};
+use serde_json::{Value, json};
+
+use crate::{child, sys, wait::limit};
+
+/// A prompt's end, and what is typed then.
+pub type Answer<'a> = (&'a str, &'a str);
+
+/// Runs a program at a terminal of its own, answers what it asks in this order, and waits for its end.
+///
+/// For a forked child. Gives `{"pid", "status", "said"}`; `before` runs in the program's process.
+pub fn run(program: &[&str], answers: &[Answer<'_>], before: impl FnOnce()) -> Value {
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let main = rustix::fs::open("/dev/ptmx", flags, Mode::empty()).expect("a terminal");
+    sys::unlock_terminal(main.as_fd());
+    let name = format!("/dev/pts/{}", sys::terminal_number(main.as_fd()));
+    let mut child = child::fork(|| {
+        setsid().expect("a session");
+        // The first terminal that the leader of a session opens is its own.
+        let terminal = OpenOptions::new().read(true).write(true).open(&name).expect("the terminal");
+        dup2_stdin(&terminal).expect("stdin");
+        dup2_stdout(&terminal).expect("stdout");
+        dup2_stderr(&terminal).expect("stderr");
+        drop(terminal);
+        before();
+        sys::exec(Path::new(program[0]), program)
+    });
+    let mut main = File::from(main);
+    let (mut said, mut heard) = (String::new(), 0);
+    let mut answers = answers.iter();
+    let mut next = answers.next();
+    let deadline = Instant::now() + limit() * 3;
+    let status = loop {
+        while readable(&main) {
+            let mut buffer = [0; 4096];
+            match main.read(&mut buffer) {
+                Ok(len) if len > 0 => said.push_str(&String::from_utf8_lossy(&buffer[..len])),
+                // Nobody has it open: the program has ended, or has not opened it yet.
+                _ => break,
+            }
+        }
+        if let Some((prompt, answer)) = next
+            && let Some(at) = said[heard..].find(prompt)
+        {
+            heard += at + prompt.len();
+            main.write_all(format!("{answer}\n").as_bytes()).expect("typing");
+            next = answers.next();
+        }
+        if let Some(status) = child.ended() {
+            break status;
+        }
+        assert!(Instant::now() < deadline, "{program:?} does not end; it said:\n{said}");
+    };
+    json!({"pid": child.pid, "status": status.code(), "said": said})
+}
+
+/// Whether there is something to read within a moment.
+fn readable(terminal: &File) -> bool {
+    let moment = Timespec { tv_sec: 0, tv_nsec: Duration::from_millis(5).subsec_nanos().into() };
+    let mut fds = [PollFd::new(terminal, PollFlags::IN)];
+    poll(&mut fds, Some(&moment)).is_ok() && fds[0].revents().contains(PollFlags::IN)
+}
