@@ -31,7 +31,7 @@ use crate::{
     audit,
     books::Books,
     cli::RunArgs,
-    config::{self, Config, Label, Listen, UnknownUserNames},
+    config::{self, Config, Label, Listen},
     enrich::{containers::Containers, processes::Processes, users::Users},
     events::action,
     failure::Failure,
@@ -382,7 +382,7 @@ fn state(
     let mut state = State::new(processes, containers, users, origin, host.all_capabilities(), histograms);
     state.command_line = config.agent.command_line;
     state.scoped = !config.agent.cgroups.is_empty();
-    state.shows_unknown_users = config.auth.unknown_user_names == UnknownUserNames::Show;
+    state.configure_auth(&config.auth);
     state.folds = Folds::new(config.agent.fold_window.get());
     Ok(state)
 }

@@ -2,6 +2,7 @@
 
 mod app;
 mod audit;
+mod auth;
 mod books;
 mod check;
 mod cli;

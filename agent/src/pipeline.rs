@@ -37,7 +37,7 @@ pub(crate) use self::{
 use crate::{
     audit::{Feed, Record},
     books::Books,
-    config::{self, Config, UnknownUserNames},
+    config::{self, Config},
     http::Readiness,
     kernel::{Kernel, Wake, pending::PendingConnects, ring::Rings},
     lines::{clock::boot_now, own::Notice},
@@ -216,7 +216,7 @@ impl Pipeline {
         self.redactor = redactor;
         self.state.command_line = config.agent.command_line;
         self.state.folds.set_window(config.agent.fold_window.get());
-        self.state.shows_unknown_users = config.auth.unknown_user_names == UnknownUserNames::Show;
+        self.state.configure_auth(&config.auth);
         self.poll_interval = config.kernel.poll_interval.get();
         let config::Processes { max, keep_exited } = &config.processes;
         let kept = u64::try_from(keep_exited.get().as_nanos()).unwrap_or(u64::MAX);
@@ -262,6 +262,7 @@ impl Pipeline {
             tracing::warn!(%error, "pending connects not swept");
         }
         state.tell_folded(now, outbox, books);
+        state.settle_attempts(now, outbox, books);
         outbox.flush();
     }
 

@@ -103,6 +103,10 @@ impl Record {
         record.pid = pid.filter(|pid| *pid != 0).ok_or(NotARecord::Pid)?;
         let text = if kind.number == LOGIN { outer } else { inner };
         record.message = Message::parse(text);
+        if kind.number == LOGIN {
+            // Whose login it is from here on.
+            record.message.id = record.login_uid;
+        }
         Ok(record)
     }
 

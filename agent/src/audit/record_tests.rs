@@ -44,7 +44,7 @@ fn the_kernels_own_record_of_a_login_has_no_message() {
          ses=3 res=1\0",
     );
     assert_eq!((record.pid, record.login_uid, record.session_id), (5, Some(1000), Some(3)));
-    assert_eq!(record.message, Message { is_success: Some(true), ..Message::default() });
+    assert_eq!(record.message, Message { id: Some(1000), is_success: Some(true), ..Message::default() });
 }
 
 /// Whoever may write records can write anything into the text, but not before it.

@@ -239,6 +239,11 @@ impl Processes {
         })
     }
 
+    /// Whether it is known to have ended, or not known at all.
+    pub(crate) fn has_ended(&self, key: ProcessKey) -> bool {
+        self.get(key).is_none_or(|process| process.exited)
+    }
+
     /// Parents of a process's parent, the nearest first.
     pub(crate) fn ancestors(&self, parent: ProcessKey) -> impl Iterator<Item = (ProcessKey, &Process)> {
         let next = move |key: ProcessKey| self.get(key).map(|process| (key, process));

@@ -8,7 +8,7 @@ mod process;
 use tellwire_ebpf::wire::{Header, Kind};
 
 pub(crate) use self::{
-    audit::{Reporter, audit},
+    audit::{Reporter, audit, bruteforce},
     network::{close, connect, connects},
     privilege::{credentials, credentials_changed},
     process::{ExecTexts, Lineage, exec, exec_failed, exit},

@@ -77,6 +77,11 @@ impl Selection {
         self.is_unchanged_left_out.then_some(LeftOut::Profile)
     }
 
+    /// Why a report makes no line that nobody would miss: one of several of a login that went well.
+    pub(crate) fn routine_left_out(&self, action: Action) -> Option<LeftOut> {
+        self.left_out(action).or(self.is_unchanged_left_out.then_some(LeftOut::Profile))
+    }
+
     /// Whether connects that repeat are told together.
     pub(crate) fn folds(&self) -> bool {
         self.profile == Profile::Default && self.left_out(Action::Connect).is_none()

@@ -1,6 +1,7 @@
 //! What the pipeline knows, and what a record does to it.
 
 mod audit;
+mod bursts;
 mod network;
 mod own;
 
@@ -18,6 +19,7 @@ use tokio::sync::mpsc;
 
 use super::{Judge, Outbox, Removed, folds::Folds};
 use crate::{
+    auth::{attempts::Attempts, bursts::Bursts},
     books::{Books, Sequences},
     enrich::{
         containers::Containers,
@@ -48,6 +50,8 @@ pub(crate) struct State {
     pub(crate) folds: Folds,
     /// Whether lines have the arguments in one piece as well.
     pub(crate) command_line: bool,
+    pub(crate) attempts: Attempts,
+    pub(crate) bursts: Bursts,
     /// Only chosen cgroups are looked at.
     pub(crate) scoped: bool,
     /// Whether lines have names of failed logins that no user of the host has.
@@ -80,6 +84,8 @@ impl State {
             origin,
             folds: Folds::new(Duration::from_mins(1)),
             command_line: false,
+            attempts: Attempts::default(),
+            bursts: Bursts::new(10, Duration::from_mins(1)),
             scoped: false,
             shows_unknown_users: false,
             page_size: rustix::param::page_size() as u64,

@@ -1,27 +1,272 @@
-//! flows
+//! Logins of every kind, and what is reported of each.
+//!
+//! A flow is a row of [`FLOWS`]: what somebody does at a terminal, and what must be told of it, in this order. What else
+//! programs report meanwhile is not looked at, but for lines that would say that something went well.
 
 use serde_json::{Value, json};
-use tellwire_tests::{at, auditing::Auditing, terminal};
+use tellwire_tests::{
+    Agent, at,
+    auditing::Auditing,
+    private::{Private, append},
+    sys,
+    terminal::{self, Answer},
+    until,
+};
 
-use crate::{ALICE, WRONG};
+use crate::{ALICE, BOB, WRONG};
+
+/// One line that must be there.
+pub(crate) struct Told {
+    action: &'static str,
+    outcome: &'static str,
+    /// The user that it is about.
+    user: &'static str,
+    op: &'static str,
+    /// What runs, as the table of processes knows it.
+    program: &'static str,
+}
+
+pub(crate) const fn told(
+    action: &'static str,
+    outcome: &'static str,
+    user: &'static str,
+    op: &'static str,
+    program: &'static str,
+) -> Told {
+    Told { action, outcome, user, op, program }
+}
+
+/// The status of a program that a signal ended.
+const SIGNAL: i64 = -1;
+
+/// Something that somebody does.
+pub(crate) struct Flow {
+    pub(crate) name: &'static str,
+    pub(crate) program: &'static [&'static str],
+    pub(crate) answers: &'static [Answer<'static>],
+    /// Who does it: root, or this user.
+    pub(crate) by: Option<u32>,
+    /// The program's end.
+    pub(crate) status: i64,
+    pub(crate) told: &'static [Told],
+}
+
+const SU: &str = "/usr/bin/su";
+const SUDO: &str = "/usr/bin/sudo";
+const LOGIN: &str = "/usr/bin/login";
+
+const FLOWS: &[Flow] = &[
+    Flow {
+        name: "su by root asks for nothing",
+        program: &[SU, "-c", "true", ALICE.name],
+        answers: &[],
+        by: None,
+        status: 0,
+        told: &[
+            told("user_auth", "success", ALICE.name, "PAM:authentication", SU),
+            told("user_account", "success", ALICE.name, "PAM:accounting", SU),
+            told("credentials_acquired", "success", ALICE.name, "PAM:setcred", SU),
+            told("user_session_start", "success", ALICE.name, "PAM:session_open", SU),
+            told("user_session_end", "success", ALICE.name, "PAM:session_close", SU),
+            told("credentials_disposed", "success", ALICE.name, "PAM:setcred", SU),
+        ],
+    },
+    Flow {
+        name: "su with the right password",
+        program: &[SU, "-c", "true", BOB.name],
+        answers: &[("assword:", BOB.password)],
+        by: Some(ALICE.id),
+        status: 0,
+        told: &[
+            told("user_auth", "success", BOB.name, "PAM:authentication", SU),
+            told("user_session_start", "success", BOB.name, "PAM:session_open", SU),
+        ],
+    },
+    Flow {
+        name: "su with a wrong password",
+        program: &[SU, "-c", "true", BOB.name],
+        answers: &[("assword:", WRONG)],
+        by: Some(ALICE.id),
+        status: 1,
+        told: &[told("user_auth", "failure", BOB.name, "PAM:authentication", SU)],
+    },
+    Flow {
+        name: "sudo with the right password",
+        program: &[SUDO, "true"],
+        answers: &[("assword", ALICE.password)],
+        by: Some(ALICE.id),
+        status: 0,
+        told: &[
+            told("user_auth", "success", ALICE.name, "PAM:authentication", SUDO),
+            told("user_account", "success", ALICE.name, "PAM:accounting", SUDO),
+            told("user_command", "success", "", "", SUDO),
+            told("user_session_start", "success", "root", "PAM:session_open", SUDO),
+            told("user_session_end", "success", "root", "PAM:session_close", SUDO),
+        ],
+    },
+    Flow {
+        name: "sudo with wrong passwords",
+        program: &[SUDO, "-k", "true"],
+        answers: &[("assword", WRONG), ("assword", WRONG), ("assword", WRONG)],
+        by: Some(ALICE.id),
+        status: 1,
+        told: &[
+            told("user_auth", "failure", ALICE.name, "PAM:authentication", SUDO),
+            told("user_auth", "failure", ALICE.name, "PAM:authentication", SUDO),
+            told("user_auth", "failure", ALICE.name, "PAM:authentication", SUDO),
+            told("user_command", "failure", "", "", SUDO),
+        ],
+    },
+    Flow {
+        // PAM agrees; sudo does not.
+        name: "sudo by who may not, with the right password",
+        program: &[SUDO, "-k", "true"],
+        answers: &[("assword", BOB.password)],
+        by: Some(BOB.id),
+        status: 1,
+        told: &[
+            told("user_auth", "success", BOB.name, "PAM:authentication", SUDO),
+            told("user_command", "failure", "", "", SUDO),
+        ],
+    },
+    Flow {
+        name: "login with the right password",
+        program: &[LOGIN],
+        answers: &[("login:", ALICE.name), ("assword:", ALICE.password), ("$ ", "exit")],
+        by: None,
+        status: 0,
+        told: &[
+            told("user_auth", "success", ALICE.name, "PAM:authentication", LOGIN),
+            told("login_uid_set", "success", ALICE.name, "", LOGIN),
+            told("user_session_start", "success", ALICE.name, "PAM:session_open", LOGIN),
+            told("user_login", "success", ALICE.name, "login", LOGIN),
+            told("user_session_end", "success", ALICE.name, "PAM:session_close", LOGIN),
+        ],
+    },
+    Flow {
+        name: "login with a wrong password",
+        program: &[LOGIN],
+        answers: &[("login:", ALICE.name), ("assword:", WRONG), ("login:", "\x03")],
+        by: None,
+        status: SIGNAL,
+        told: &[
+            told("user_auth", "failure", ALICE.name, "PAM:authentication", LOGIN),
+            told("user_login", "failure", ALICE.name, "login", LOGIN),
+        ],
+    },
+    Flow {
+        // People do. The name is withheld.
+        name: "a password in the place of the name",
+        program: &[LOGIN],
+        answers: &[("login:", ALICE.password), ("assword:", WRONG), ("login:", "\x03")],
+        by: None,
+        status: SIGNAL,
+        told: &[told("user_auth", "failure", "", "PAM:authentication", LOGIN)],
+    },
+    Flow {
+        name: "runuser asks for nothing, and opens a session",
+        program: &["/usr/sbin/runuser", ALICE.name, "-c", "true"],
+        answers: &[],
+        by: None,
+        status: 0,
+        told: &[
+            told("credentials_acquired", "success", ALICE.name, "PAM:setcred", "/usr/sbin/runuser"),
+            told("user_session_start", "success", ALICE.name, "PAM:session_open", "/usr/sbin/runuser"),
+        ],
+    },
+    Flow {
+        name: "chpasswd",
+        program: &["/usr/sbin/chpasswd"],
+        // At its stdin, which ends then.
+        answers: &[("", "tw-bob:Battery-Staple-0815\n\x04")],
+        by: None,
+        status: 0,
+        told: &[told("user_password_changed", "success", BOB.name, "PAM:chauthtok", "/usr/sbin/chpasswd")],
+    },
+];
 
 #[test]
-fn try_su() {
+fn every_login_is_reported() {
     let _auditing = Auditing::on();
-    let (agent, private, _folder) = crate::agent("", || {});
-    let child = private.fork(&agent, || terminal::run(&["/usr/bin/su", "-c", "id", ALICE.name], &[], || {}));
-    println!("{}", child.join());
-    let child = private.fork(&agent, || {
-        terminal::run(&["/usr/bin/su", "-c", "id"], &[("assword:", WRONG)], || {
-            tellwire_tests::sys::become_user(ALICE.id)
-        })
-    });
-    println!("{}", child.join());
-    agent.expect(None, "user_auth", &json!({"event.outcome": "failure"}));
-    for event in agent.events() {
-        if at(&event, "tellwire.audit").is_some() {
-            println!("{event}");
-        }
+    let (agent, private, _folder) = crate::agent("", prepare);
+    for flow in FLOWS {
+        flow.run(&agent, &private);
     }
-    let _: Option<Value> = None;
+}
+
+impl Flow {
+    /// Does it, and waits for what must be told.
+    pub(crate) fn run(&self, agent: &Agent, private: &Private) {
+        let before = agent.events().len();
+        let mut child = private.fork(agent, || {
+            terminal::run(self.program, self.answers, || {
+                if let Some(id) = self.by {
+                    sys::become_user(id);
+                }
+            })
+        });
+        agent.settle(&mut child);
+        let end = child.join();
+        assert_eq!(end["status"].as_i64().unwrap_or(SIGNAL), self.status, "{}: {}", self.name, end["said"]);
+        self.expect(agent, before);
+    }
+
+    /// Waits until all of it is told by audit records, in its order, behind the events that there were before.
+    pub(crate) fn expect(&self, agent: &Agent, before: usize) {
+        let mut missing = String::new();
+        let all = within_limit(|| {
+            let events = agent.events();
+            let mut reported =
+                events.iter().skip(before).filter(|event| at(event, "tellwire.audit").is_some());
+            let first_missing = self.told.iter().find(|told| !reported.any(|event| told.is(event)));
+            missing =
+                first_missing.map_or_else(String::new, |told| format!("{} by {}", told.action, told.program));
+            first_missing.is_none().then_some(())
+        });
+        let reported =
+            || agent.events().into_iter().skip(before).filter(|event| at(event, "tellwire.audit").is_some());
+        assert!(all.is_some(), "{}: no {missing} in\n{}", self.name, lines(reported()));
+        let is_in = |event: &Value| {
+            ["user_login", "user_session_start"]
+                .iter()
+                .any(|name| at(event, "event.action") == Some(&json!(name)))
+                && at(event, "event.outcome") == Some(&json!("success"))
+        };
+        assert!(
+            self.status == 0 || !reported().any(|event| is_in(&event)),
+            "{}: {}",
+            self.name,
+            lines(reported())
+        );
+    }
+}
+
+impl Told {
+    fn is(&self, event: &Value) -> bool {
+        let Self { action, outcome, user, op, program } = *self;
+        let text = |text: &str| if text.is_empty() { Value::Null } else { json!(text) };
+        let say = |path| at(event, path).unwrap_or(&Value::Null);
+        [
+            ("event.action", text(action)),
+            ("event.outcome", text(outcome)),
+            ("user.name", text(user)),
+            ("tellwire.audit.op", text(op)),
+            ("process.executable", text(program)),
+        ]
+        .iter()
+        .all(|(path, value)| say(path) == value)
+    }
+}
+
+fn within_limit<T>(mut ready: impl FnMut() -> Option<T>) -> Option<T> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| until("what is told", &mut ready))).ok()
+}
+
+fn lines(events: impl Iterator<Item = Value>) -> String {
+    events.map(|event| event.to_string()).collect::<Vec<_>>().join("\n")
+}
+
+/// What the flows need: alice may use sudo.
+pub(crate) fn prepare() {
+    append("/etc/sudoers", &format!("Defaults !lecture\n{} ALL=(ALL) ALL\n", ALICE.name));
 }

@@ -5,6 +5,7 @@
 #![expect(clippy::expect_used, reason = "tests panic, they do not return errors")]
 
 mod flows;
+mod ssh;
 
 use tellwire_tests::{
     Agent, Setup,

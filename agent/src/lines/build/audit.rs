@@ -5,10 +5,12 @@ use std::net::IpAddr;
 use super::{Frame, user, without_sequence};
 use crate::{
     audit::Record,
+    auth::bursts::{Burst, Key, State},
     enrich::users::Users,
+    events::action::Action,
     lines::{
         Line,
-        auth::{AuditFacts, AuthFacts},
+        auth::{AuditFacts, AuthFacts, BruteforceFacts},
         fields::{Endpoint, Group, Id, User},
     },
 };
@@ -56,26 +58,83 @@ pub(crate) fn audit<'a>(frame: &Frame<'a>, reporter: Reporter, users: &mut Users
         line.user = Some(User { id: id.map(Id), name: name.map(Into::into).or_else(named) });
     }
     line.source = source(message.address.as_deref(), message.hostname.as_deref());
-    if let Some(related) = &mut line.related {
-        related.user =
-            line.user.iter().chain(&line.process.user).filter_map(|user| user.name.clone()).collect();
-        related.user.dedup();
-        related.ip = line.source.iter().filter_map(|source| source.ip).collect();
-    }
+    relate(&mut line);
     line.group = message.group.map(|name| Group { name });
     line.tellwire.auth = is_withheld.then_some(AuthFacts { user_withheld: Some(true) });
-    let grantors = message.grantors.iter().flat_map(|all| all.split(',')).map(ToOwned::to_owned);
+    let mut grantors: Vec<_> =
+        message.grantors.iter().flat_map(|all| all.split(',')).map(ToOwned::to_owned).collect();
+    grantors.dedup();
     let exe = message.exe.filter(|exe| frame.who.executable.as_deref() != Some(exe));
     line.tellwire.audit = Some(Box::new(AuditFacts {
         kind: kind.name,
         serial,
         op: message.op,
         terminal: message.terminal,
-        grantors: grantors.collect(),
+        grantors,
         exe,
         evidence: frame.is_full().then_some("userspace"),
     }));
     line
+}
+
+/// A burst of failures. `first` and `last` are its times as text.
+pub(crate) fn bruteforce<'a>(
+    frame: &Frame<'a>,
+    burst: Burst,
+    (first, last): (String, String),
+    shows_unknown_users: bool,
+    users: &mut Users,
+) -> Line<'a> {
+    let Burst { key, state, failures, distinct, succeeded, .. } = burst;
+    let outcome = if succeeded { "success" } else { "failure" };
+    let mut line = frame.line(Action::AuthBruteforce, Some(outcome), users);
+    without_sequence(&mut line);
+    line.process.user = line.user.take();
+    let distinct = u32::try_from(distinct).unwrap_or(u32::MAX);
+    let (by, tried, sources) = match key {
+        Key::Source(ip) => {
+            line.source = Some(Endpoint { ip: Some(ip), ..Endpoint::default() });
+            ("source", distinct, 1)
+        }
+        Key::User(name) => {
+            let id = users.user_id(&name);
+            let is_shown = id.is_some() || shows_unknown_users;
+            line.user = is_shown.then_some(User { id: id.map(Id), name: Some(name) });
+            line.tellwire.auth = (!is_shown).then_some(AuthFacts { user_withheld: Some(true) });
+            ("user", 1, distinct)
+        }
+    };
+    relate(&mut line);
+    line.tellwire.bruteforce = Some(Box::new(BruteforceFacts {
+        by,
+        state: match state {
+            State::Begun => "begun",
+            State::Succeeded => "succeeded",
+            State::Ended => "ended",
+        },
+        failures,
+        users: tried,
+        sources,
+        first,
+        last,
+        succeeded,
+    }));
+    line
+}
+
+/// What the line can be found by: whom it is about, who acted, and from where.
+fn relate(line: &mut Line<'_>) {
+    if let Some(related) = &mut line.related {
+        related.user =
+            line.user.iter().chain(&line.process.user).filter_map(|user| user.name.clone()).collect();
+        related.user.dedup();
+        related.ip = line.source.iter().filter_map(|source| source.ip).collect();
+    }
+}
+
+/// Programs without a remote host name this one.
+fn is_own(name: &str) -> bool {
+    rustix::system::uname().nodename().to_bytes() == name.as_bytes()
 }
 
 /// Where somebody comes from. The name can be one that only the program's own resolver knew.
@@ -83,7 +142,7 @@ fn source(address: Option<&str>, hostname: Option<&str>) -> Option<Endpoint> {
     let ip =
         |text: Option<&str>| text.and_then(|text| text.parse::<IpAddr>().ok()).map(|ip| ip.to_canonical());
     let ip = ip(address).or_else(|| ip(hostname));
-    let name = hostname.or(address).filter(|name| name.parse::<IpAddr>().is_err());
+    let name = hostname.or(address).filter(|name| name.parse::<IpAddr>().is_err() && !is_own(name));
     (ip.is_some() || name.is_some()).then(|| Endpoint {
         ip,
         address: name.map(ToOwned::to_owned),

@@ -6,7 +6,6 @@ use super::State;
 use crate::{
     audit::Record,
     books::Books,
-    config::Profile,
     lines::build::{self, Reporter},
     pipeline::{LeftOut, Outbox},
     rules::What,
@@ -31,17 +30,15 @@ impl State {
         Books::count(&books.audit.told);
         let action = record.kind.action;
         Books::add(&books.derived, action as usize);
-        let is_routine = record.kind.is_routine() && record.message.is_success == Some(true);
-        if is_routine
-            && outbox.selection.profile == Profile::Default
-            && outbox.selection.left_out(action).is_none()
-        {
-            return books.leave_out(action, LeftOut::Profile);
-        }
         let mut subject = known.unwrap_or_else(|| stranger(&record));
         subject.login_uid = record.login_uid.unwrap_or(u32::MAX);
         subject.session_id = record.session_id.unwrap_or(u32::MAX);
         let header = reported(&subject, time);
+        self.attempted(&record, &header, outbox, books);
+        let is_routine = record.kind.is_routine() && record.message.is_success == Some(true);
+        if is_routine && let Some(why) = outbox.selection.routine_left_out(action) {
+            return books.leave_out(action, why);
+        }
         let reporter =
             Reporter { record, is_known: known.is_some(), shows_unknown_users: self.shows_unknown_users };
         let what = What::reported(action, reporter.record.message.is_success);

@@ -1,0 +1,5 @@
+//! Authentication over time: what single events do not say.
+
+pub(crate) mod attempts;
+pub(crate) mod bursts;
+mod table;
