@@ -201,8 +201,7 @@ impl Assembly {
         let mut state =
             state(&config, &host, &support, &mut kernel, &redactor, (&boot_id, &agent), histograms)?;
 
-        let notes = (config.agent.state_dir.as_path(), boot_id.as_str());
-        let audit = audit::start(&config.auth, &host, notes, &books, &readiness, &cancel);
+        let audit = audit::start(&config, &host, &boot_id, &books, &readiness, &cancel);
         judge_by(&config, filter, &rule_books, &mut state)?;
         let last = Last::open(&config.agent.state_dir, &agent.ephemeral_id, &boot_id, &readiness);
         let (orders, told) = mpsc::channel(ORDERS);

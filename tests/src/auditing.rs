@@ -58,6 +58,17 @@ pub fn enabled() -> u32 {
     u32::from_ne_bytes(answer[20..24].try_into().expect("four bytes"))
 }
 
+/// Writes records as a program does that has somebody log in. The kernel has taken them when this returns.
+pub fn report<T: AsRef<str>>(kind: u16, texts: impl IntoIterator<Item = T>) {
+    let mut socket = socket();
+    for text in texts {
+        // NLM_F_REQUEST and NLM_F_ACK.
+        send(&mut socket, kind, 5, text.as_ref().as_bytes());
+        let answer = answer(&mut socket, 2);
+        assert_eq!(answer[16..20], [0; 4], "reporting");
+    }
+}
+
 fn set(enabled: u32) {
     let mut socket = socket();
     // AUDIT_STATUS_ENABLED; AUDIT_SET, NLM_F_REQUEST and NLM_F_ACK.

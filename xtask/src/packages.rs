@@ -42,6 +42,11 @@ const PACKAGES: &[Package] = &[
         "container images and the VM's programs",
     ),
     package("prometheus", "promtool", &[Need::Live], "scrapes and checks the metrics"),
+    package("openssh-server", "/usr/sbin/sshd", &[Need::Live], "logins"),
+    package("openssh-client", "ssh-keygen", &[Need::Live], "logins"),
+    package("sudo", "sudo", &[Need::Live], "logins"),
+    package("openssl", "openssl", &[Need::Live], "passwords of made-up accounts"),
+    package("auditd", "/usr/sbin/auditd", &[Need::Live], "has the same records as the agent"),
     package("rsyslog", "/usr/sbin/rsyslogd", &[Need::Live], "takes lines by syslog"),
     package(
         "systemd",

@@ -101,7 +101,8 @@ proptest! {
     #[test]
     fn a_name_comes_back_whatever_it_is(name in "[^\"'\\x00-\\x20\\\\]{1,40}") {
         let quoted = format!("audit(1.000:1): pid=7 uid=0 msg='op=login acct=\"{name}\" res=1'");
-        let digits: String = name.bytes().map(|byte| format!("{byte:02X}")).collect();
+        let digits: Vec<_> = name.bytes().map(|byte| format!("{byte:02X}")).collect();
+        let digits = digits.concat();
         let hex = format!("audit(1.000:1): pid=7 uid=0 msg='op=login acct={digits} res=1'");
         for text in [quoted, hex] {
             let record = Record::parse(&message(1112, text.as_bytes())).unwrap();

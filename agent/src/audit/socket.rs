@@ -79,7 +79,7 @@ impl Socket {
     /// Records that found no room in the buffer since the socket was made.
     #[expect(unsafe_code, reason = "rustix does not have this option")]
     pub(super) fn drops(&self) -> io::Result<u64> {
-        /// `SK_MEMINFO_DROPS`, include/uapi/linux/sock_diag.h (v6.18).
+        // `SK_MEMINFO_DROPS`, include/uapi/linux/sock_diag.h (v6.18).
         const DROPS: usize = 8;
         let mut figures = [0_u32; DROPS + 1];
         let mut len = libc::socklen_t::try_from(size_of_val(&figures)).map_err(io::Error::other)?;

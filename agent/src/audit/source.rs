@@ -13,7 +13,12 @@ use super::{
     socket::Socket,
     task::{Feed, Reader},
 };
-use crate::{books::Books, config, host::HostRoot, http::Readiness};
+use crate::{
+    books::Books,
+    config::{self, Config},
+    host::HostRoot,
+    http::Readiness,
+};
 
 /// Records that may wait for the pipeline: a cycle's worth of the worst storm of logins.
 const QUEUE: usize = 4096;
@@ -60,13 +65,14 @@ pub(crate) fn facts(host: &HostRoot) -> Facts {
 
 /// Joins the group and begins to read. What is missing is said, and the agent goes on without; then nothing comes.
 pub(crate) fn start(
-    auth: &config::Auth,
+    config: &Config,
     host: &HostRoot,
-    notes: (&Path, &str),
+    boot_id: &str,
     books: &Arc<Books>,
     readiness: &Arc<Readiness>,
     cancel: &CancellationToken,
 ) -> Feed {
+    let Config { auth, agent, .. } = config;
     let (sender, receiver) = mpsc::channel(QUEUE);
     let feed = Feed::new(receiver);
     if !auth.audit {
@@ -80,7 +86,7 @@ pub(crate) fn start(
             return feed;
         }
     };
-    let switched = match switch(auth, host, notes) {
+    let switched = match switch(auth, host, (&agent.state_dir, boot_id)) {
         Ok(switched) => switched,
         Err(error) => {
             tracing::warn!(%error, "auditing is not switched on");

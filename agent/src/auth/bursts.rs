@@ -21,7 +21,7 @@ use super::{
 const ENTRIES: usize = 4096;
 
 /// Parts of a window.
-const PARTS: u64 = 12;
+const PARTS: usize = 12;
 
 /// Different users of a source, or sources of a user, that are told apart.
 const DISTINCT: usize = 64;
@@ -63,7 +63,7 @@ pub(crate) struct Burst {
 #[derive(Debug)]
 struct Entry {
     /// Failures by part of the window, and the part that each is of.
-    counts: [(u64, u32); PARTS as usize],
+    counts: [(u64, u32); PARTS],
     total: u64,
     distinct: Vec<u64>,
     first: u64,
@@ -78,13 +78,15 @@ struct Entry {
 pub(crate) struct Bursts {
     table: Table<Key, Entry>,
     failures: u64,
+    /// Both in nanoseconds.
     window: u64,
+    part: u64,
 }
 
 impl Bursts {
     /// `failures` within `window` are a burst.
     pub(crate) fn new(failures: u32, window: Duration) -> Self {
-        let mut bursts = Self { table: Table::new(2 * ENTRIES), failures: 0, window: 0 };
+        let mut bursts = Self { table: Table::new(2 * ENTRIES), failures: 0, window: 0, part: 1 };
         bursts.set(failures, window);
         bursts
     }
@@ -92,7 +94,8 @@ impl Bursts {
     /// Another measure, for what is counted already too.
     pub(crate) fn set(&mut self, failures: u32, window: Duration) {
         self.failures = failures.into();
-        self.window = u64::try_from(window.as_nanos()).unwrap_or(u64::MAX).max(PARTS);
+        self.window = u64::try_from(window.as_nanos()).unwrap_or(u64::MAX);
+        self.part = (self.window / PARTS as u64).max(1);
     }
 
     /// Takes a failure. Gives the bursts that begin with it.
@@ -134,12 +137,12 @@ impl Bursts {
 
     fn count(&mut self, key: Key, other: Option<u64>, attempt: &Attempt) -> Option<Burst> {
         let time = attempt.time;
-        let part = time / (self.window / PARTS);
+        let part = time / self.part;
         let entry = self.table.entry(key.clone(), || Entry::new(time))?;
         if entry.burst.is_none() && time.saturating_sub(entry.last) >= self.window {
             *entry = Entry::new(time);
         }
-        let index = usize::try_from(part % PARTS).unwrap_or_default();
+        let index = usize::try_from(part % PARTS as u64).unwrap_or_default();
         if let Some((of, count)) = entry.counts.get_mut(index) {
             if *of != part {
                 (*of, *count) = (part, 0);
@@ -161,7 +164,7 @@ impl Bursts {
         let recent: u64 = entry
             .counts
             .iter()
-            .filter(|(of, _)| part.saturating_sub(*of) < PARTS)
+            .filter(|(of, _)| part.saturating_sub(*of) < PARTS as u64)
             .map(|(_, count)| u64::from(*count))
             .sum();
         if recent < self.failures {
@@ -182,7 +185,7 @@ impl Bursts {
 impl Entry {
     fn new(time: u64) -> Self {
         Self {
-            counts: [(0, 0); PARTS as usize],
+            counts: [(0, 0); PARTS],
             total: 0,
             distinct: Vec::new(),
             first: time,
@@ -211,7 +214,7 @@ impl Worth for Entry {
 fn network(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {
         IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX)).into(),
-        ip => ip,
+        ip @ IpAddr::V4(_) => ip,
     }
 }
 

@@ -2,4 +2,5 @@
 
 pub(crate) mod attempts;
 pub(crate) mod bursts;
+pub(crate) mod sessions;
 mod table;

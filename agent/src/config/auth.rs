@@ -11,11 +11,11 @@ use super::values::{Count, Size, Time};
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub(crate) struct Auth {
     /// Whether the kernel's audit records of authentication and accounts are read: what sshd, libpam, sudo and others
-    /// report. They are read beside auditd or without it, by the multicast group, and take CAP_AUDIT_READ.
+    /// report. They are read beside auditd or without it, by the multicast group, and take `CAP_AUDIT_READ`.
     pub(crate) audit: bool,
     /// Whether the agent switches the kernel's auditing on where it is off, for as long as it runs; without it, where
     /// no auditd has done so, programs' reports are dropped in the kernel. It is for the whole machine, and takes
-    /// CAP_AUDIT_CONTROL. An agent that is killed leaves it on until the next start.
+    /// `CAP_AUDIT_CONTROL`. An agent that is killed leaves it on until the next start.
     pub(crate) audit_enable: bool,
     /// What the kernel keeps of audit records until the agent reads them, in bytes. Records beyond are lost, counted.
     pub(crate) audit_buffer_bytes: Size<4096, { 64 << 20 }>,

@@ -246,8 +246,13 @@ impl Processes {
 
     /// Parents of a process's parent, the nearest first.
     pub(crate) fn ancestors(&self, parent: ProcessKey) -> impl Iterator<Item = (ProcessKey, &Process)> {
+        self.lineage(parent).skip(1)
+    }
+
+    /// A process's parent and its ancestors, the nearest first.
+    pub(crate) fn lineage(&self, parent: ProcessKey) -> impl Iterator<Item = (ProcessKey, &Process)> {
         let next = move |key: ProcessKey| self.get(key).map(|process| (key, process));
-        std::iter::successors(next(parent), move |(_, process)| next(process.parent)).skip(1).take(ANCESTORS)
+        std::iter::successors(next(parent), move |(_, process)| next(process.parent)).take(ANCESTORS + 1)
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -5,6 +5,7 @@ use tellwire_ebpf::privilege::Call;
 macro_rules! actions {
     ($($variant:ident = $name:literal, $family:literal, $category:literal, $type:literal, $about:literal;)*) => {
         /// What a line tells; a label of metrics.
+        #[expect(clippy::doc_markdown, reason = "the texts are for people at a terminal too")]
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub(crate) enum Action { $(#[doc = $about] $variant,)* }
 

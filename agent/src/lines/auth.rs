@@ -16,6 +16,12 @@ pub(crate) struct AuthFacts {
     pub(crate) user_withheld: Option<bool>,
 }
 
+/// A group by its name alone.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Group {
+    pub(crate) name: String,
+}
+
 /// What an audit record says.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct AuditFacts {

@@ -1,6 +1,7 @@
 //! Builds lines: an event and who acted, as the fields of [`Line`].
 
 mod audit;
+mod login;
 mod network;
 mod privilege;
 mod process;
@@ -9,6 +10,7 @@ use tellwire_ebpf::wire::{Header, Kind};
 
 pub(crate) use self::{
     audit::{Reporter, audit, bruteforce},
+    login::login,
     network::{close, connect, connects},
     privilege::{credentials, credentials_changed},
     process::{ExecTexts, Lineage, exec, exec_failed, exit},

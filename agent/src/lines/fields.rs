@@ -165,12 +165,6 @@ pub(crate) struct User {
     pub(crate) name: Option<Arc<str>>,
 }
 
-/// A group by its name alone.
-#[derive(Debug, Serialize, JsonSchema)]
-pub(crate) struct Group {
-    pub(crate) name: String,
-}
-
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct Thread {
     /// The thread that acted, where it is not the leader.

@@ -20,9 +20,12 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use self::fields::{
-    Container, Endpoint, ErrorCode, EventFields, Group, Host, Kubernetes, Network, Process, Related,
-    Tellwire, User,
+use self::{
+    auth::Group,
+    fields::{
+        Container, Endpoint, ErrorCode, EventFields, Host, Kubernetes, Network, Process, Related, Tellwire,
+        User,
+    },
 };
 
 /// The version of ECS whose names are used.

@@ -224,6 +224,7 @@ impl State {
             self.processes.get(parent).and_then(|parent| parent.capabilities),
         );
         let mut line = build::exec(&frame, exec, &texts, lineage, self.all_capabilities, &mut self.users);
+        line.tellwire.login = build::login(&frame, Action::Exec, &self.processes, &mut self.users);
         line.mark(marks);
         outbox.put(Action::Exec, &line, ring, (header.time, self.clock.wall(header.time)), books);
     }
@@ -321,6 +322,7 @@ impl State {
             timestamp: &self.timestamp,
         };
         let mut line = build(&frame, self.page_size, &mut self.users);
+        line.tellwire.login = build::login(&frame, action, &self.processes, &mut self.users);
         line.mark(marks);
         outbox.put(action, &line, ring, (header.time, self.clock.wall(header.time)), books);
     }

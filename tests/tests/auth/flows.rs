@@ -3,10 +3,13 @@
 //! A flow is a row of [`FLOWS`]: what somebody does at a terminal, and what must be told of it, in this order. What else
 //! programs report meanwhile is not looked at, but for lines that would say that something went well.
 
+use std::fs;
+
 use serde_json::{Value, json};
 use tellwire_tests::{
     Agent, at,
     auditing::Auditing,
+    ecs,
     private::{Private, append},
     sys,
     terminal::{self, Answer},
@@ -55,7 +58,8 @@ const SU: &str = "/usr/bin/su";
 const SUDO: &str = "/usr/bin/sudo";
 const LOGIN: &str = "/usr/bin/login";
 
-const FLOWS: &[Flow] = &[
+/// At a terminal of this machine.
+pub(crate) const FLOWS: &[Flow] = &[
     Flow {
         name: "su by root asks for nothing",
         program: &[SU, "-c", "true", ALICE.name],
@@ -188,7 +192,7 @@ const FLOWS: &[Flow] = &[
 #[test]
 fn every_login_is_reported() {
     let _auditing = Auditing::on();
-    let (agent, private, _folder) = crate::agent("", prepare);
+    let (agent, private, _folder) = crate::agent("");
     for flow in FLOWS {
         flow.run(&agent, &private);
     }
@@ -198,17 +202,22 @@ impl Flow {
     /// Does it, and waits for what must be told.
     pub(crate) fn run(&self, agent: &Agent, private: &Private) {
         let before = agent.events().len();
-        let mut child = private.fork(agent, || {
+        self.go(agent, private);
+        self.expect(agent, before);
+    }
+
+    /// Does it, to its end.
+    pub(crate) fn go(&self, agent: &Agent, private: &Private) {
+        let child = private.fork(agent, || {
             terminal::run(self.program, self.answers, || {
                 if let Some(id) = self.by {
                     sys::become_user(id);
                 }
             })
         });
-        agent.settle(&mut child);
         let end = child.join();
-        assert_eq!(end["status"].as_i64().unwrap_or(SIGNAL), self.status, "{}: {}", self.name, end["said"]);
-        self.expect(agent, before);
+        let status = end["status"].as_i64().unwrap_or(SIGNAL);
+        assert_eq!(status, self.status, "{}: {}", self.name, end["said"]);
     }
 
     /// Waits until all of it is told by audit records, in its order, behind the events that there were before.
@@ -216,16 +225,17 @@ impl Flow {
         let mut missing = String::new();
         let all = within_limit(|| {
             let events = agent.events();
-            let mut reported =
-                events.iter().skip(before).filter(|event| at(event, "tellwire.audit").is_some());
+            let mut reported = events.iter().skip(before).filter(|event| crate::is_reported(event));
             let first_missing = self.told.iter().find(|told| !reported.any(|event| told.is(event)));
             missing =
                 first_missing.map_or_else(String::new, |told| format!("{} by {}", told.action, told.program));
             first_missing.is_none().then_some(())
         });
-        let reported =
-            || agent.events().into_iter().skip(before).filter(|event| at(event, "tellwire.audit").is_some());
+        let reported = || agent.events().into_iter().skip(before).filter(|event| crate::is_reported(event));
         assert!(all.is_some(), "{}: no {missing} in\n{}", self.name, lines(reported()));
+        for event in reported() {
+            assert_eq!(ecs::faults(&event), [""; 0], "{}: {event}", self.name);
+        }
         let is_in = |event: &Value| {
             ["user_login", "user_session_start"]
                 .iter()
@@ -266,7 +276,11 @@ fn lines(events: impl Iterator<Item = Value>) -> String {
     events.map(|event| event.to_string()).collect::<Vec<_>>().join("\n")
 }
 
-/// What the flows need: alice may use sudo.
+/// What the flows need: alice may use sudo, and a wrong password makes nobody wait.
 pub(crate) fn prepare() {
     append("/etc/sudoers", &format!("Defaults !lecture\n{} ALL=(ALL) ALL\n", ALICE.name));
+    let stack = fs::read_to_string("/etc/pam.d/common-auth").expect("Debian's PAM stack");
+    let stack = stack.replace("pam_unix.so", "pam_unix.so nodelay");
+    assert!(stack.contains("nodelay"), "{stack}");
+    fs::write("/etc/pam.d/common-auth", stack).expect("the PAM stack");
 }

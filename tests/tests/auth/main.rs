@@ -4,11 +4,18 @@
 
 #![expect(clippy::expect_used, reason = "tests panic, they do not return errors")]
 
+mod auditd;
+mod bursts;
 mod flows;
+mod kernel;
+mod login;
+mod losses;
+mod secrets;
 mod ssh;
 
+use serde_json::Value;
 use tellwire_tests::{
-    Agent, Setup,
+    Agent, Setup, at,
     private::{Account, Private},
 };
 
@@ -20,9 +27,14 @@ const BOB: Account = Account { name: "tw-bob", id: 61_002, password: "Battery-St
 const WRONG: &str = "Wrong-Pony-1234";
 
 /// An agent that knows the accounts of a private root.
-fn agent(config: &str, more: impl FnOnce()) -> (Agent, Private, tempfile::TempDir) {
+fn agent(config: &str) -> (Agent, Private, tempfile::TempDir) {
     let folder = tempfile::tempdir().expect("a folder");
-    let private = Private::new(folder.path(), &[ALICE, BOB], more);
+    let private = Private::new(folder.path(), &[ALICE, BOB], flows::prepare);
     let agent = Agent::with(|| Setup::default().config(config).before(private.see_accounts()));
     (agent, private, folder)
+}
+
+/// Whether an audit record stands behind it.
+fn is_reported(event: &Value) -> bool {
+    at(event, "tellwire.audit").is_some()
 }

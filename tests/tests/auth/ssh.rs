@@ -16,26 +16,34 @@ use crate::{
     flows::{Flow, told},
 };
 
-/// On a loopback of its own.
-const PORT: u16 = 22_022;
-
-const SSHD: &str = "/usr/sbin/sshd";
-
 /// A client that asks nobody and keeps nothing.
 macro_rules! ssh {
     ($whom:literal, $($option:literal),*) => {
         &[
             "/usr/bin/ssh", "-F", "none", "-p", "22022", "-o", "StrictHostKeyChecking=no", "-o",
-            "UserKnownHostsFile=/dev/null", "-o", "IdentitiesOnly=yes", "-o", "NumberOfPasswordPrompts=1",
+            "UserKnownHostsFile=/dev/null", "-o", "IdentitiesOnly=yes",
             $($option,)* $whom, "true",
         ]
     };
 }
+pub(crate) use ssh;
 
-const FLOWS: &[Flow] = &[
+/// On a loopback of its own.
+const PORT: u16 = 22_022;
+
+const SSHD: &str = "/usr/sbin/sshd";
+
+/// By a client of sshd.
+pub(crate) const FLOWS: &[Flow] = &[
     Flow {
         name: "the right password",
-        program: ssh!("tw-alice@127.0.0.1", "-o", "PubkeyAuthentication=no"),
+        program: ssh!(
+            "tw-alice@127.0.0.1",
+            "-o",
+            "PubkeyAuthentication=no",
+            "-o",
+            "NumberOfPasswordPrompts=1"
+        ),
         answers: &[("password:", ALICE.password)],
         by: None,
         status: 0,
@@ -49,7 +57,13 @@ const FLOWS: &[Flow] = &[
     },
     Flow {
         name: "a wrong password",
-        program: ssh!("tw-alice@127.0.0.1", "-o", "PubkeyAuthentication=no"),
+        program: ssh!(
+            "tw-alice@127.0.0.1",
+            "-o",
+            "PubkeyAuthentication=no",
+            "-o",
+            "NumberOfPasswordPrompts=1"
+        ),
         answers: &[("password:", WRONG)],
         by: None,
         status: 255,
@@ -92,7 +106,13 @@ const FLOWS: &[Flow] = &[
     Flow {
         // sshd does not name it, and libpam's name is withheld.
         name: "an unknown user",
-        program: ssh!("tw-nobody@127.0.0.1", "-o", "PubkeyAuthentication=no"),
+        program: ssh!(
+            "tw-nobody@127.0.0.1",
+            "-o",
+            "PubkeyAuthentication=no",
+            "-o",
+            "NumberOfPasswordPrompts=1"
+        ),
         answers: &[("password:", WRONG)],
         by: None,
         status: 255,
@@ -103,7 +123,7 @@ const FLOWS: &[Flow] = &[
     },
     Flow {
         name: "root, who may not",
-        program: ssh!("root@127.0.0.1", "-o", "PubkeyAuthentication=no"),
+        program: ssh!("root@127.0.0.1", "-o", "PubkeyAuthentication=no", "-o", "NumberOfPasswordPrompts=1"),
         answers: &[("password:", WRONG)],
         by: None,
         status: 255,
@@ -117,7 +137,7 @@ const FLOWS: &[Flow] = &[
 #[test]
 fn every_login_by_ssh_is_reported() {
     let _auditing = Auditing::on();
-    let (agent, private, _folder) = crate::agent("", || {});
+    let (agent, private, _folder) = crate::agent("");
     let _sshd = Sshd::start(&agent, &private);
     for flow in FLOWS {
         flow.run(&agent, &private);
@@ -141,7 +161,7 @@ pub(crate) struct Sshd {
 }
 
 impl Sshd {
-    /// Knows a key of alice's; another one that she does not have there lies beside it.
+    /// Knows a key of alice's; others lie beside it.
     pub(crate) fn start(agent: &Agent, private: &Private) -> Self {
         private.fork(agent, keys).join();
         let port = PORT.to_string();
@@ -161,7 +181,7 @@ impl Sshd {
 
 fn keys() {
     fs::create_dir_all("/run/sshd").expect("a folder");
-    for name in ["right", "wrong"] {
+    for name in ["right", "wrong", "wrong2", "wrong3"] {
         let path = format!("/root/{name}");
         let mut command = Command::new(runtime::program("ssh-keygen", "openssh-client"));
         runtime::run(command.args(["-q", "-t", "ed25519", "-N", "", "-f", &path]));

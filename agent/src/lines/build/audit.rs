@@ -10,8 +10,8 @@ use crate::{
     events::action::Action,
     lines::{
         Line,
-        auth::{AuditFacts, AuthFacts, BruteforceFacts},
-        fields::{Endpoint, Group, Id, User},
+        auth::{AuditFacts, AuthFacts, BruteforceFacts, Group},
+        fields::{Endpoint, Id, User},
     },
 };
 

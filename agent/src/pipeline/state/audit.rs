@@ -7,7 +7,7 @@ use crate::{
     audit::Record,
     books::Books,
     lines::build::{self, Reporter},
-    pipeline::{LeftOut, Outbox},
+    pipeline::Outbox,
     rules::What,
 };
 
