@@ -6,7 +6,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Serialize, Serializer};
 
 use super::{
-    auth::{AuditFacts, AuthFacts, BruteforceFacts, LoginFacts},
+    audit::{AuditFacts, AuthFacts, BruteforceFacts, LoginFacts},
     own,
 };
 

@@ -3,7 +3,7 @@
 //! The structs are the schema: `tellwire events --json-schema` and docs/events.md are generated from
 //! them. What ECS does not name stands under `tellwire.*`, or is marked as ours. Absent rather than null.
 
-pub(crate) mod auth;
+pub(crate) mod audit;
 pub(crate) mod build;
 pub(crate) mod clock;
 pub(crate) mod fields;
@@ -21,7 +21,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use self::{
-    auth::Group,
+    audit::Group,
     fields::{
         Container, Endpoint, ErrorCode, EventFields, Host, Kubernetes, Network, Process, Related, Tellwire,
         User,

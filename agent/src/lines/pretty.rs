@@ -90,7 +90,7 @@ fn what(line: &Line<'_>, to: &mut impl std::io::Write) -> std::io::Result<()> {
             "{}:{} -> {}:{}",
             credentials.old.euid.0, credentials.old.egid.0, credentials.new.euid.0, credentials.new.egid.0
         )?;
-    } else if let Some(summary) = super::auth::summary(line) {
+    } else if let Some(summary) = super::audit::summary(line) {
         write!(to, "{}", printable(&summary))?;
     } else if let Some(summary) = super::own::summary(line) {
         write!(to, "{}", printable(&summary))?;

@@ -4,7 +4,7 @@
 //! numbers are those of that moment, whatever became of the records.
 
 mod agent;
-mod auth;
+mod audit;
 mod encode;
 mod node;
 mod process;
@@ -123,7 +123,7 @@ impl Collector for Parts {
         self.ledger(&mut sink, &after, &audit)?;
         self.node(&mut sink, &totals)?;
         self.agent(&mut sink, &totals)?;
-        self.auth(&mut sink)?;
+        self.audit(&mut sink)?;
         rules::encode(&self.rules, &self.filter, &mut sink)?;
         process::encode(&mut sink)
     }

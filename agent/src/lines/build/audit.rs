@@ -10,7 +10,7 @@ use crate::{
     events::action::Action,
     lines::{
         Line,
-        auth::{AuditFacts, AuthFacts, BruteforceFacts, Group},
+        audit::{AuditFacts, AuthFacts, BruteforceFacts, Group},
         fields::{Endpoint, Id, User},
     },
 };

@@ -6,7 +6,7 @@ use crate::{
     enrich::{processes::Processes, users::Users},
     events::action::Action,
     lines::{
-        auth::{LoginFacts, LoginStep},
+        audit::{LoginFacts, LoginStep},
         fields::Id,
     },
 };

@@ -1,11 +1,11 @@
-//! Authentication: audit records and bursts of failures.
+//! Audit records and bursts of failures.
 
 use std::{fmt::Error, sync::atomic::Ordering::Relaxed};
 
 use super::{Parts, encode::Sink};
 
 impl Parts {
-    pub(super) fn auth(&self, sink: &mut Sink<'_>) -> Result<(), Error> {
+    pub(super) fn audit(&self, sink: &mut Sink<'_>) -> Result<(), Error> {
         let books = &self.books.audit;
         let flag = |on: bool| f64::from(u8::from(on));
         sink.gauge(
