@@ -12,6 +12,7 @@ use crate::{
     failure::Failure,
     host::HostRoot,
     kernel::{Attached, Kernel, offsets, options::Options, probes::Point, support},
+    pam::{self, HostLibraries},
     rules::{Placement, placements},
     scope::Scope,
 };
@@ -22,13 +23,14 @@ use crate::{
 pub(crate) fn report(as_json: bool, rules: &[Rule]) -> Result<(String, bool), Failure> {
     support::check_capabilities().map_err(Failure::privilege)?;
     let host = HostRoot::new("/");
-    let (support, btf) = support::Support::detect(&host, true).map_err(Failure::unavailable)?;
+    let (support, btf) = support::Support::detect(&host, true, true).map_err(Failure::unavailable)?;
     let offsets = offsets::resolve(&btf).map_err(Failure::unavailable)?;
     drop(btf);
     let options = Options::smallest();
     let kernel =
         Kernel::load(&options, &support, &offsets, Some(&Scope::nothing())).map_err(Failure::unavailable)?;
-    let report = Report { support: &support, kernel: &kernel, rules: placements(rules) };
+    let libraries = pam::on_host(&host, &kernel.libraries);
+    let report = Report { support: &support, kernel: &kernel, libraries, rules: placements(rules) };
     let text = if as_json { format!("{:#}\n", report.json()) } else { report.text() };
     Ok((text, kernel.any_attached()))
 }
@@ -36,6 +38,7 @@ pub(crate) fn report(as_json: bool, rules: &[Rule]) -> Result<(String, bool), Fa
 struct Report<'a> {
     support: &'a support::Support,
     kernel: &'a Kernel,
+    libraries: HostLibraries,
     rules: Vec<Placement>,
 }
 
@@ -76,6 +79,7 @@ impl Report<'_> {
             "cgroup_v1": self.support.hierarchies.v1.as_ref().map(|v1| &v1.controller),
             "possible_cpus": crate::kernel::possible_cpus(),
             "probes": probes,
+            "libpam": self.libraries.json(),
             "rules": self.rules.iter().map(|placement| {
                 let Placement { rule, in_kernel, why } = placement;
                 let in_kernel: Vec<_> = in_kernel.iter().map(|action| action.name()).collect();
@@ -108,6 +112,7 @@ impl Report<'_> {
                 let _infallible = writeln!(text, "{:21}{note}", "");
             }
         }
+        let _infallible = writeln!(text, "\nlibpam      {}", self.libraries.text());
         if !self.rules.is_empty() {
             let _infallible = writeln!(text, "\nrules");
         }

@@ -6,7 +6,7 @@ use super::{Config, render::sections};
 
 /// Keys that take effect when the configuration is read again. All others are decided at the start: sizes of
 /// maps, what is attached, what is opened.
-const LIVE: [&str; 19] = [
+const LIVE: [&str; 20] = [
     "agent.profile",
     "agent.types",
     "agent.cgroups",
@@ -24,6 +24,7 @@ const LIVE: [&str; 19] = [
     "redaction.flags",
     "redaction.patterns",
     "redaction.allow",
+    "auth.unknown-user-names",
     "output.to",
     "rules",
 ];

@@ -47,6 +47,11 @@ impl Users {
         self.passwd.get(uid, self.now)
     }
 
+    /// The id of a user of the host.
+    pub(crate) fn user_id(&mut self, name: &str) -> Option<u32> {
+        self.passwd.id(name, self.now)
+    }
+
     pub(crate) fn group_name(&mut self, gid: u32) -> Option<Arc<str>> {
         self.group.get(gid, self.now)
     }
@@ -64,6 +69,7 @@ pub(crate) fn group_id(path: &Path, name: &str) -> io::Result<Option<u32>> {
 struct Names {
     path: PathBuf,
     by_id: FxHashMap<u32, Arc<str>>,
+    by_name: FxHashMap<Arc<str>, u32>,
     /// The version of the file that `by_id` was read from, if there was a file.
     version: Option<Version>,
     checked: Option<Instant>,
@@ -85,17 +91,33 @@ impl Version {
 
 impl Names {
     fn new(path: PathBuf) -> Self {
-        Self { path, by_id: FxHashMap::default(), version: None, checked: None }
+        Self {
+            path,
+            by_id: FxHashMap::default(),
+            by_name: FxHashMap::default(),
+            version: None,
+            checked: None,
+        }
     }
 
     fn get(&mut self, id: u32, now: Instant) -> Option<Arc<str>> {
+        self.look(now);
+        self.by_id.get(&id).cloned()
+    }
+
+    fn id(&mut self, name: &str, now: Instant) -> Option<u32> {
+        self.look(now);
+        self.by_name.get(name).copied()
+    }
+
+    /// Reads the file again, if it is time to and it is another one.
+    fn look(&mut self, now: Instant) {
         let is_due =
             self.checked.is_none_or(|checked| now.saturating_duration_since(checked) >= CHECK_INTERVAL);
         if is_due {
             self.checked = Some(now);
             self.refresh();
         }
-        self.by_id.get(&id).cloned()
     }
 
     fn refresh(&mut self) {
@@ -105,13 +127,14 @@ impl Names {
         }
         match read(&self.path) {
             Ok((text, version)) => {
-                self.by_id = parse(&text);
+                (self.by_id, self.by_name) = parse(&text);
                 self.version = Some(version);
             }
             Err(error) => {
                 // Names that may be wrong are worse than none. The next check tries again.
                 debug!(path = %self.path.display(), %error, "names are not resolved");
                 self.by_id = FxHashMap::default();
+                self.by_name = FxHashMap::default();
                 self.version = None;
             }
         }
@@ -136,13 +159,15 @@ fn read(path: &Path) -> io::Result<(Vec<u8>, Version)> {
     Ok((text, version))
 }
 
-/// The first entry for an id wins, as with `getpwuid`.
-fn parse(text: &[u8]) -> FxHashMap<u32, Arc<str>> {
-    let mut by_id = FxHashMap::default();
+/// The first entry for an id wins, as with `getpwuid`, and the first for a name.
+fn parse(text: &[u8]) -> (FxHashMap<u32, Arc<str>>, FxHashMap<Arc<str>, u32>) {
+    let (mut by_id, mut by_name) = (FxHashMap::default(), FxHashMap::default());
     for (id, name) in text.split(|&byte| byte == b'\n').filter_map(entry) {
-        by_id.entry(id).or_insert_with(|| Arc::from(name));
+        let name: Arc<str> = name.into();
+        by_id.entry(id).or_insert_with(|| Arc::clone(&name));
+        by_name.entry(name).or_insert(id);
     }
-    by_id
+    (by_id, by_name)
 }
 
 fn entry(line: &[u8]) -> Option<(u32, &str)> {

@@ -1,5 +1,6 @@
 //! Builds lines: an event and who acted, as the fields of [`Line`].
 
+mod auth;
 mod network;
 mod privilege;
 mod process;
@@ -7,6 +8,7 @@ mod process;
 use tellwire_ebpf::wire::{Header, Kind};
 
 pub(crate) use self::{
+    auth::{PamContext, pam},
     network::{close, connect, connects},
     privilege::{credentials, credentials_changed},
     process::{ExecTexts, Lineage, exec, exec_failed, exit},
@@ -56,6 +58,7 @@ impl<'a> Frame<'a> {
                 action: action.name(),
                 dataset: is_full.then(|| action.dataset()),
                 outcome,
+                code: None,
                 sequence: is_full.then_some(sequence),
                 start: None,
                 duration: None,
@@ -141,11 +144,11 @@ pub(crate) fn without_sequence(line: &mut Line<'_>) {
 }
 
 fn user(id: u32, users: &mut Users) -> User {
-    User { id: Id(id), name: users.user_name(id) }
+    User { id: Some(Id(id)), name: users.user_name(id) }
 }
 
 fn group(id: u32, users: &mut Users) -> User {
-    User { id: Id(id), name: users.group_name(id) }
+    User { id: Some(Id(id)), name: users.group_name(id) }
 }
 
 fn sets(effective: u64, permitted: u64) -> Capabilities {

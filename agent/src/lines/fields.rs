@@ -46,13 +46,16 @@ pub(crate) struct EventFields<'a> {
     /// `success`, `failure` or `unknown`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) outcome: Option<&'static str>,
+    /// What a call of libpam returned, such as `PAM_AUTH_ERR`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) code: Option<Cow<'static, str>>,
     /// Number of the record among those of its CPU and ring, from 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) sequence: Option<u64>,
     /// When the first of several that are told together happened.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) start: Option<&'a str>,
-    /// In nanoseconds: of a handshake, of a connection, or of a process's life.
+    /// In nanoseconds: of a handshake, of a connection, of a call of libpam, or of a process's life.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) duration: Option<u64>,
     /// Why it ended so.
@@ -156,7 +159,9 @@ pub(crate) struct Tty {
 /// A user or group: the id of the host's own namespace, and the host's name for it.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct User {
-    pub(crate) id: Id,
+    /// Absent where only the name of an account is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) id: Option<Id>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) name: Option<Arc<str>>,
 }
@@ -221,8 +226,11 @@ pub(crate) struct Network {
     pub(crate) direction: Option<&'static str>,
 }
 
-#[derive(Debug, Serialize, JsonSchema)]
+#[derive(Debug, Default, Serialize, JsonSchema)]
 pub(crate) struct Endpoint {
+    /// What a program calls the other side, an address or a name; only of authentication.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) address: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) ip: Option<IpAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -273,6 +281,8 @@ pub(crate) struct Tellwire<'a> {
     pub(crate) connect: Option<ConnectFacts>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) credentials: Option<Box<CredentialFacts>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) auth: Option<Box<AuthFacts>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) started: Option<Box<own::StartedFacts>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -428,4 +438,41 @@ pub(crate) struct Credentials {
     pub(crate) groups: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) capabilities: Option<Capabilities>,
+}
+
+/// An attempt to be somebody, or what follows from it.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct AuthFacts {
+    /// What the program called itself to PAM, such as `sshd`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) service: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) tty: Option<String>,
+    /// The user on the other side, as the program tells it: of `sudo` and `su` who calls them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) remote_user: Option<String>,
+    /// The program asked PAM to say nothing to the user.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) silent: Option<bool>,
+    /// Whether `pam_authenticate` had accepted a proof in this transaction: a session that is opened without one was
+    /// opened by other means, such as a key that sshd checks itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) proof: Option<bool>,
+    /// The same on all lines from `pam_start` to `pam_end`, those of forked children too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) transaction: Option<String>,
+    /// A user name was given that is no known user: see `auth.unknown-user-names`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) user_withheld: Option<bool>,
+    /// The transaction's beginning was not seen, so no name of it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) untracked: Option<bool>,
+    /// What could not be read from the program's memory: `service`, `user`, `remote_host`, `remote_user` or `tty`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) unreadable: Vec<&'static str>,
+    /// What was longer than a record holds, and is cut.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) truncated: Vec<&'static str>,
+    /// Who reported it: `pam`.
+    pub(crate) sources: [&'static str; 1],
 }

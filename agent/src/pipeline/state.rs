@@ -1,5 +1,6 @@
 //! What the pipeline knows, and what a record does to it.
 
+mod auth;
 mod network;
 mod own;
 
@@ -54,6 +55,8 @@ pub(crate) struct State {
     histograms: Histograms,
     sequences: Sequences,
     timestamp: String,
+    /// The host's mount namespace, where it is known.
+    pub(crate) host_mounts: Option<u32>,
     /// May be replaced at any time.
     pub(crate) judge: Judge,
 }
@@ -80,6 +83,7 @@ impl State {
             histograms,
             sequences: Sequences::default(),
             timestamp: String::new(),
+            host_mounts: None,
             judge: Judge::default(),
         }
     }
@@ -153,6 +157,7 @@ impl State {
             }
             Event::Connect(connect) => self.connect(ring, header, &connect, outbox, books),
             Event::Close(close) => self.close(ring, header, &close, outbox, books),
+            Event::Pam(pam) => self.pam(ring, header, &pam, outbox, books),
             Event::Credentials(call, record) => self.credentials(ring, header, call, &record, outbox, books),
         }
     }
