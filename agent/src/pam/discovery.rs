@@ -6,7 +6,7 @@ use std::{
         fd::{AsFd as _, OwnedFd},
         unix::fs::MetadataExt as _,
     },
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
@@ -160,9 +160,12 @@ impl Discovery {
         }
     }
 
-    /// The host's mount namespace: that of its first process.
+    /// The host's mount namespace: that of its first process. Where that has capabilities that the agent lacks, it is
+    /// the agent's own if that looks at the root directory that it has itself.
     pub(crate) fn host_namespace(host: &HostRoot) -> Option<u32> {
+        let root = host.join("/");
         mount_namespace(host, 1)
+            .or_else(|| (root == Path::new("/")).then(|| mount_namespace(host, std::process::id())).flatten())
     }
 
     /// Looks at the host and at what runs already.
