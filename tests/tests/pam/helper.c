@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #ifdef LINKED
@@ -79,7 +80,16 @@ int main(int argc, char **argv) {
         if (read(0, &byte, 1) < 0)
             return 96;
     }
+    struct timespec due;
+    clock_gettime(CLOCK_MONOTONIC, &due);
     while (repeat-- > 0) {
+        if (getenv("PAM_PAUSE_MS")) {
+            /* A load of so many a second. */
+            due.tv_nsec += atol(getenv("PAM_PAUSE_MS")) * 1000000;
+            due.tv_sec += due.tv_nsec / 1000000000;
+            due.tv_nsec %= 1000000000;
+            clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &due, NULL);
+        }
         pam_handle_t *pam = NULL;
         const char *service = string(argv[2]), *user = string(argv[3]);
         int result = strcmp(argv[1], "-") == 0
