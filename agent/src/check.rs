@@ -13,6 +13,7 @@ use crate::{
     failure::Failure,
     host::HostRoot,
     kernel::{Attached, Kernel, offsets, options::Options, probes::Point, support},
+    pam::{self, HostLibraries},
     rules::{Placement, placements},
     scope::Scope,
 };
@@ -23,14 +24,15 @@ use crate::{
 pub(crate) fn report(as_json: bool, rules: &[Rule]) -> Result<(String, bool), Failure> {
     support::check_capabilities().map_err(Failure::privilege)?;
     let host = HostRoot::new("/");
-    let (support, btf) = support::Support::detect(&host, true).map_err(Failure::unavailable)?;
+    let (support, btf) = support::Support::detect(&host, true, true).map_err(Failure::unavailable)?;
     let offsets = offsets::resolve(&btf).map_err(Failure::unavailable)?;
     drop(btf);
     let options = Options::smallest();
     let kernel =
         Kernel::load(&options, &support, &offsets, Some(&Scope::nothing())).map_err(Failure::unavailable)?;
-    let report =
-        Report { audit: audit::facts(&host), support: &support, kernel: &kernel, rules: placements(rules) };
+    let libraries = pam::on_host(&host, &kernel.libraries);
+    let audit = audit::facts(&host);
+    let report = Report { audit, support: &support, kernel: &kernel, libraries, rules: placements(rules) };
     let text = if as_json { format!("{:#}\n", report.json()) } else { report.text() };
     Ok((text, kernel.any_attached()))
 }
@@ -39,6 +41,7 @@ struct Report<'a> {
     audit: audit::Facts,
     support: &'a support::Support,
     kernel: &'a Kernel,
+    libraries: HostLibraries,
     rules: Vec<Placement>,
 }
 
@@ -84,6 +87,7 @@ impl Report<'_> {
                 "enabled": self.audit.is_enabled(),
                 "reason": self.audit.reason(),
             },
+            "libpam": self.libraries.json(),
             "rules": self.rules.iter().map(|placement| {
                 let Placement { rule, in_kernel, why } = placement;
                 let in_kernel: Vec<_> = in_kernel.iter().map(|action| action.name()).collect();
@@ -121,6 +125,7 @@ impl Report<'_> {
         if let Some(reason) = self.audit.reason() {
             let _infallible = writeln!(text, "{:21}{reason}", "");
         }
+        let _infallible = writeln!(text, "\nlibpam      {}", self.libraries.text());
         if !self.rules.is_empty() {
             let _infallible = writeln!(text, "\nrules");
         }

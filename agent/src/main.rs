@@ -18,6 +18,7 @@ mod logging;
 mod metrics;
 mod outputs;
 mod own;
+mod pam;
 mod pipeline;
 mod redact;
 mod rules;

@@ -43,6 +43,7 @@ use crate::{
     lines::{clock::boot_now, own::Notice},
     outputs::Swap,
     own::{Desk, Own},
+    pam::KnownUsers,
     redact::Redactor,
     rules::Rules,
 };
@@ -87,6 +88,8 @@ pub(crate) struct Pipeline {
     pub(crate) wake: Wake,
     pub(crate) pending: PendingConnects,
     pub(crate) redactor: Redactor,
+    /// Which names are users.
+    pub(crate) known: KnownUsers,
     pub(crate) state: State,
     pub(crate) outbox: Outbox,
     pub(crate) books: Arc<Books>,
@@ -176,10 +179,12 @@ impl Pipeline {
     }
 
     fn drain(&mut self) -> usize {
-        let Self { rings, redactor, state, outbox, books, removed, recorder, .. } = self;
+        let Self { rings, redactor, known, state, outbox, books, removed, recorder, .. } = self;
         state.users.set_time(std::time::Instant::now());
         rings.cycle(|ring, bytes| {
-            // First of all: nothing behind this line has seen a secret.
+            // First of all: nothing behind these lines has seen a secret.
+            let screened = known.screen(bytes, &mut state.users);
+            let bytes = screened.as_deref().unwrap_or(bytes);
             let redacted = redactor.record(bytes, books);
             let bytes = redacted.as_deref().unwrap_or(bytes);
             if let Some(Err(error)) = recorder.as_mut().map(|recorder| recorder.put(ring, bytes)) {
@@ -213,6 +218,7 @@ impl Pipeline {
         }
         self.outbox.change(Selection::new(&config.agent), outputs);
         self.redactor = redactor;
+        self.known.set_policy(config.auth.unknown_user_names);
         self.state.command_line = config.agent.command_line;
         self.state.folds.set_window(config.agent.fold_window.get());
         self.state.configure_auth(&config.auth);

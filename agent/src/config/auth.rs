@@ -1,4 +1,4 @@
-//! The section `auth`: logins, sessions and accounts.
+//! The section `auth`: logins and the like.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -6,10 +6,14 @@ use serde::{Deserialize, Serialize};
 use super::choices::UnknownUserNames;
 use super::values::{Count, Size, Time};
 
-/// Logins, sessions and accounts: docs/audit.md.
+/// Logins, failed ones too, and who becomes somebody else. docs/auth.md and docs/audit.md say what is seen and what
+/// is not.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub(crate) struct Auth {
+    /// Whether calls of libpam are told, on the host and in every container: each libpam is found and probed, at some
+    /// microseconds for each call of it.
+    pub(crate) pam: bool,
     /// Whether the kernel's audit records of authentication and accounts are read: what sshd, libpam, sudo and others
     /// report. They are read beside auditd or without it, by the multicast group, and take `CAP_AUDIT_READ`.
     pub(crate) audit: bool,
@@ -19,7 +23,9 @@ pub(crate) struct Auth {
     pub(crate) audit_enable: bool,
     /// What the kernel keeps of audit records until the agent reads them, in bytes. Records beyond are lost, counted.
     pub(crate) audit_buffer_bytes: Size<4096, { 64 << 20 }>,
-    /// What becomes of the user name of a failed login that no user of this host has: people type passwords there.
+    /// What is told of a user name that is in no passwd file of the host or of the container, and that has never
+    /// succeeded: people type passwords where they are asked for their name. "withhold" takes it out of everything,
+    /// recordings too, "show" tells it.
     pub(crate) unknown_user_names: UnknownUserNames,
     /// So many failed authentications from one address, or for one user, within the window are a burst.
     pub(crate) burst_failures: Count<2, 10_000>,
@@ -30,6 +36,7 @@ pub(crate) struct Auth {
 impl Default for Auth {
     fn default() -> Self {
         Self {
+            pam: true,
             audit: true,
             audit_enable: false,
             audit_buffer_bytes: const { Size::new(1 << 20) },

@@ -151,13 +151,6 @@ choices! {
         Trace = "trace",
     }
 
-    /// What becomes of the name that somebody gave and that no user has.
-    pub(crate) enum UnknownUserNames {
-        /// It is on no line.
-        Withhold = "withhold",
-        Show = "show",
-    }
-
     /// How a syslog message begins.
     pub(crate) enum SyslogFormat {
         /// RFC 5424.
@@ -176,6 +169,14 @@ choices! {
         Sample = "sample",
         /// The line gets tags, and later rules are asked.
         Tag = "tag",
+    }
+
+    /// What is told of names that are no users.
+    pub(crate) enum UnknownUserNames {
+        /// Nothing but that there was one.
+        Withhold = "withhold",
+        /// The name.
+        Show = "show",
     }
 
     /// `event.outcome`.

@@ -47,7 +47,7 @@ impl Users {
         self.passwd.get(uid, self.now)
     }
 
-    /// The id of the user with this name; `None` where the host has none.
+    /// The id of a user of the host.
     pub(crate) fn user_id(&mut self, name: &str) -> Option<u32> {
         self.passwd.id(name, self.now)
     }
@@ -95,16 +95,17 @@ impl Names {
     }
 
     fn get(&mut self, id: u32, now: Instant) -> Option<Arc<str>> {
-        self.check(now);
+        self.look(now);
         self.by_id.get(&id).cloned()
     }
 
     fn id(&mut self, name: &str, now: Instant) -> Option<u32> {
-        self.check(now);
+        self.look(now);
         self.by_name.get(name).copied()
     }
 
-    fn check(&mut self, now: Instant) {
+    /// Reads the file again, if it is time to and it is another one.
+    fn look(&mut self, now: Instant) {
         let is_due =
             self.checked.is_none_or(|checked| now.saturating_duration_since(checked) >= CHECK_INTERVAL);
         if is_due {

@@ -1,6 +1,6 @@
 //! Actions: the closed set of `event.action` values.
 
-use tellwire_ebpf::privilege::Call;
+use tellwire_ebpf::{pam, privilege::Call};
 
 macro_rules! actions {
     ($($variant:ident = $name:literal, $family:literal, $category:literal, $type:literal, $about:literal;)*) => {
@@ -63,6 +63,17 @@ actions! {
     Capset = "capset", "privilege", "iam", "change", "capset(2).";
     CredentialsChanged = "credentials_changed", "privilege", "iam", "change",
         "A process has other ids than it had, by no call that was seen and no set-id program.";
+    PamAuthenticate = "pam_authenticate", "auth", "authentication", "info",
+        "A program had PAM check a proof of who somebody is, such as a password.";
+    PamAccount = "pam_account", "auth", "authentication", "info",
+        "A program asked PAM whether the account may be used now.";
+    PamSetcred = "pam_setcred", "auth", "authentication", "info",
+        "A program had PAM set or delete the credentials of the user.";
+    PamSessionOpen = "pam_session_open", "auth", "session", "start",
+        "A session began: somebody is in, by a proof or without one.";
+    PamSessionClose = "pam_session_close", "auth", "session", "end", "A session ended.";
+    PamChauthtok = "pam_chauthtok", "auth", "iam", "change",
+        "A program had PAM change a password, or asked whether it may be changed.";
     UserLogin = "user_login", "auth", "authentication", "start",
         "A program let somebody log in, or refused to (audit record USER_LOGIN).";
     UserLogout = "user_logout", "auth", "authentication", "end", "Somebody logged out (USER_LOGOUT).";
@@ -114,6 +125,18 @@ impl Action {
     /// How many there are.
     pub(crate) const COUNT: usize = Self::ALL.len();
 
+    /// The action of a call of libpam.
+    pub(crate) const fn of_pam(call: pam::Call) -> Self {
+        match call {
+            pam::Call::Authenticate => Self::PamAuthenticate,
+            pam::Call::Account => Self::PamAccount,
+            pam::Call::Setcred => Self::PamSetcred,
+            pam::Call::SessionOpen => Self::PamSessionOpen,
+            pam::Call::SessionClose => Self::PamSessionClose,
+            pam::Call::Chauthtok => Self::PamChauthtok,
+        }
+    }
+
     /// The action of a credential call.
     pub(crate) const fn of_call(call: Call) -> Self {
         match call {
@@ -139,6 +162,9 @@ mod tests {
     fn a_call_and_its_action_have_one_name() {
         for call in Call::ALL {
             assert_eq!(Action::of_call(*call).name(), call.name());
+        }
+        for call in pam::Call::ALL {
+            assert_eq!(Action::of_pam(*call).name(), call.name());
         }
     }
 }

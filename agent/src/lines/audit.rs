@@ -8,14 +8,6 @@ use super::{
     fields::{Id, User},
 };
 
-/// Facts of an authentication, whoever reported it.
-#[derive(Debug, Default, Serialize, JsonSchema)]
-pub(crate) struct AuthFacts {
-    /// The name that was given is not on the line: no user of this host has it, and people type passwords there.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) user_withheld: Option<bool>,
-}
-
 /// A group by its name alone.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct Group {

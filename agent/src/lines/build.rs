@@ -1,6 +1,7 @@
 //! Builds lines: an event and who acted, as the fields of [`Line`].
 
 mod audit;
+mod auth;
 mod login;
 mod network;
 mod privilege;
@@ -10,6 +11,7 @@ use tellwire_ebpf::wire::{Header, Kind};
 
 pub(crate) use self::{
     audit::{Reporter, audit, bruteforce},
+    auth::{PamContext, pam},
     login::login,
     network::{close, connect, connects},
     privilege::{credentials, credentials_changed},
@@ -60,6 +62,7 @@ impl<'a> Frame<'a> {
                 action: action.name(),
                 dataset: is_full.then(|| action.dataset()),
                 outcome,
+                code: None,
                 sequence: is_full.then_some(sequence),
                 start: None,
                 duration: None,

@@ -6,7 +6,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Serialize, Serializer};
 
 use super::{
-    audit::{AuditFacts, AuthFacts, BruteforceFacts, LoginFacts},
+    audit::{AuditFacts, BruteforceFacts, LoginFacts},
+    auth::AuthFacts,
     own,
 };
 
@@ -49,13 +50,16 @@ pub(crate) struct EventFields<'a> {
     /// `success`, `failure` or `unknown`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) outcome: Option<&'static str>,
+    /// What a call of libpam returned, such as `PAM_AUTH_ERR`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) code: Option<Cow<'static, str>>,
     /// Number of the record among those of its CPU and ring, from 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) sequence: Option<u64>,
     /// When the first of several that are told together happened.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) start: Option<&'a str>,
-    /// In nanoseconds: of a handshake, of a connection, or of a process's life.
+    /// In nanoseconds: of a handshake, of a connection, of a call of libpam, or of a process's life.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) duration: Option<u64>,
     /// Why it ended so.
@@ -159,6 +163,7 @@ pub(crate) struct Tty {
 /// A user or group: the id of the host's own namespace, and the host's name for it.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct User {
+    /// Absent where only the name of an account is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) id: Option<Id>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -227,11 +232,11 @@ pub(crate) struct Network {
 
 #[derive(Debug, Default, Serialize, JsonSchema)]
 pub(crate) struct Endpoint {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) ip: Option<IpAddr>,
-    /// As a program gave it: a name, or an address that is none of IP.
+    /// What a program calls the other side, an address or a name; only of authentication.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) address: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) ip: Option<IpAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) port: Option<u16>,
     /// Payload that this end sent.
@@ -281,7 +286,7 @@ pub(crate) struct Tellwire<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) credentials: Option<Box<CredentialFacts>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) auth: Option<AuthFacts>,
+    pub(crate) auth: Option<Box<AuthFacts>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) audit: Option<Box<AuditFacts>>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -4,6 +4,7 @@
 //! them. What ECS does not name stands under `tellwire.*`, or is marked as ours. Absent rather than null.
 
 pub(crate) mod audit;
+pub(crate) mod auth;
 pub(crate) mod build;
 pub(crate) mod clock;
 pub(crate) mod fields;

@@ -92,6 +92,14 @@ fn what(line: &Line<'_>, to: &mut impl std::io::Write) -> std::io::Result<()> {
         )?;
     } else if let Some(summary) = super::audit::summary(line) {
         write!(to, "{}", printable(&summary))?;
+    } else if let Some(auth) = &line.tellwire.auth {
+        write!(to, "{}", printable(auth.service.as_deref().unwrap_or_default()))?;
+        if let Some(address) = line.source.as_ref().and_then(|source| source.address.as_deref()) {
+            write!(to, " from {}", printable(address))?;
+        }
+        if let Some(code) = &line.event.code {
+            write!(to, " {code}")?;
+        }
     } else if let Some(summary) = super::own::summary(line) {
         write!(to, "{}", printable(&summary))?;
     }

@@ -5,6 +5,7 @@
 
 mod agent;
 mod audit;
+mod auth;
 mod encode;
 mod node;
 mod process;
@@ -29,6 +30,7 @@ use crate::{
     http::MetricsSource,
     kernel::{Attached, filter::KernelFilter, ledger::KernelBooks, possible_cpus, program_info, ring::Usage},
     outputs,
+    pam::PamBooks,
     rules::RuleBooks,
 };
 
@@ -50,6 +52,7 @@ pub(crate) struct Parts {
     pub(crate) filter: Arc<KernelFilter>,
     pub(crate) rules: Arc<RuleBooks>,
     pub(crate) books: Arc<Books>,
+    pub(crate) pam: Arc<PamBooks>,
     pub(crate) outputs: outputs::Registry,
     pub(crate) probes: Vec<Attached>,
     /// Programs of the probes: statistics are asked from the kernel.
@@ -122,6 +125,7 @@ impl Collector for Parts {
         self.events(&mut sink, &totals)?;
         self.ledger(&mut sink, &after, &audit)?;
         self.node(&mut sink, &totals)?;
+        self.auth(&mut sink, &totals)?;
         self.agent(&mut sink, &totals)?;
         self.audit(&mut sink)?;
         rules::encode(&self.rules, &self.filter, &mut sink)?;

@@ -15,7 +15,7 @@ use crate::{events::action::Action, kernel::ledger::Totals};
 const FAMILIES: [&str; 2] = ["ipv4", "ipv6"];
 
 impl Totals {
-    fn at(&self, counter: u32) -> u64 {
+    pub(super) fn at(&self, counter: u32) -> u64 {
         self.sums.get(counter as usize).copied().unwrap_or(0)
     }
 
@@ -29,6 +29,9 @@ impl Totals {
 
     /// Events of an action, as the kernel counted them; 0 for what the agent derives.
     fn events(&self, action: Action) -> u64 {
+        if let Some(calls) = self.pam_calls(action) {
+            return calls;
+        }
         match action {
             Action::Exec => self.at(EXECS),
             Action::ExecFailed => self.at(EXECS + 1),

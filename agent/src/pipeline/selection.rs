@@ -43,7 +43,7 @@ pub(crate) struct Selection {
 }
 
 /// What the profile `default` does without: what execs and connects tell the more important part of.
-const DISPENSABLE: [Action; 2] = [Action::Exit, Action::Close];
+const DISPENSABLE: [Action; 3] = [Action::Exit, Action::Close, Action::PamSetcred];
 
 impl Selection {
     pub(crate) fn new(agent: &Agent) -> Self {

@@ -1,6 +1,7 @@
 //! What the pipeline knows, and what a record does to it.
 
 mod audit;
+mod auth;
 mod bursts;
 mod network;
 mod own;
@@ -63,6 +64,8 @@ pub(crate) struct State {
     histograms: Histograms,
     sequences: Sequences,
     timestamp: String,
+    /// The host's mount namespace, where it is known.
+    pub(crate) host_mounts: Option<u32>,
     /// May be replaced at any time.
     pub(crate) judge: Judge,
 }
@@ -93,6 +96,7 @@ impl State {
             histograms,
             sequences: Sequences::default(),
             timestamp: String::new(),
+            host_mounts: None,
             judge: Judge::default(),
         }
     }
@@ -166,6 +170,7 @@ impl State {
             }
             Event::Connect(connect) => self.connect(ring, header, &connect, outbox, books),
             Event::Close(close) => self.close(ring, header, &close, outbox, books),
+            Event::Pam(pam) => self.pam(ring, header, &pam, outbox, books),
             Event::Credentials(call, record) => self.credentials(ring, header, call, &record, outbox, books),
         }
     }

@@ -65,7 +65,7 @@ impl What {
         Self { action: Action::Close, outcome: Some(Outcome::Success), destination: Some(destination) }
     }
 
-    /// What a program or the kernel reported; `is_success` where it said so.
+    /// What libpam, a program or the kernel reported; `is_success` where it said so.
     pub(crate) fn reported(action: Action, is_success: Option<bool>) -> Self {
         let outcome = match is_success {
             Some(true) => Outcome::Success,

@@ -10,7 +10,8 @@ use crate::{
     events::action::Action,
     lines::{
         Line,
-        audit::{AuditFacts, AuthFacts, BruteforceFacts, Group},
+        audit::{AuditFacts, BruteforceFacts, Group},
+        auth::AuthFacts,
         fields::{Endpoint, Id, User},
     },
 };
@@ -60,7 +61,11 @@ pub(crate) fn audit<'a>(frame: &Frame<'a>, reporter: Reporter, users: &mut Users
     line.source = source(message.address.as_deref(), message.hostname.as_deref());
     relate(&mut line);
     line.group = message.group.map(|name| Group { name });
-    line.tellwire.auth = is_withheld.then_some(AuthFacts { user_withheld: Some(true) });
+    line.tellwire.auth = Some(Box::new(AuthFacts {
+        user_withheld: is_withheld.then_some(true),
+        sources: vec!["audit"],
+        ..AuthFacts::default()
+    }));
     let mut grantors: Vec<_> =
         message.grantors.iter().flat_map(|all| all.split(',')).map(ToOwned::to_owned).collect();
     grantors.dedup();
@@ -100,7 +105,8 @@ pub(crate) fn bruteforce<'a>(
             let id = users.user_id(&name);
             let is_shown = id.is_some() || shows_unknown_users;
             line.user = is_shown.then_some(User { id: id.map(Id), name: Some(name) });
-            line.tellwire.auth = (!is_shown).then_some(AuthFacts { user_withheld: Some(true) });
+            line.tellwire.auth = (!is_shown)
+                .then(|| Box::new(AuthFacts { user_withheld: Some(true), ..AuthFacts::default() }));
             ("user", 1, distinct)
         }
     };

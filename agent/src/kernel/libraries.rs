@@ -1,0 +1,146 @@
+//! Probes on the functions of a library's file: attached and detached while the agent runs.
+//!
+//! The programs are loaded with the others. Each file gets a descriptor for each probe, which is all that holds it.
+
+use std::{
+    fmt,
+    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use anyhow::{Context as _, ensure};
+use aya::Ebpf;
+use rustc_hash::FxHashMap;
+
+use super::{
+    Attached,
+    probes::Hook,
+    uretprobe::{UprobeEvents, run_at},
+};
+
+/// All attachments of the agent. Clones are the same.
+#[derive(Clone)]
+pub(crate) struct Libraries(Arc<Mutex<Inner>>);
+
+struct Inner {
+    /// How the kernel names uprobes; why not where it has none.
+    events: Result<UprobeEvents, String>,
+    points: Vec<LibraryPoint>,
+    attached: FxHashMap<Attachment, Vec<OwnedFd>>,
+    next: u64,
+    /// Nothing is attached any more.
+    closed: bool,
+}
+
+/// A program for a function of the library.
+struct LibraryPoint {
+    function: &'static str,
+    is_return: bool,
+    program: OwnedFd,
+}
+
+/// Names what was attached to a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Attachment(u64);
+
+impl Libraries {
+    /// Of the programs that are loaded.
+    pub(super) fn new(ebpf: &Ebpf, probes: &[Attached]) -> Self {
+        let points = probes.iter().filter_map(|attached| attached.chosen).flat_map(|chosen| chosen.points);
+        let points = points.filter_map(|point| {
+            let (function, is_return) = match point.hook {
+                Hook::Library(function) => (function, false),
+                Hook::LibraryReturn(function) => (function, true),
+                _ => return None,
+            };
+            let program = ebpf.program(point.program)?.fd().ok()?;
+            let program = program.as_fd().try_clone_to_owned().ok()?;
+            Some(LibraryPoint { function, is_return, program })
+        });
+        let mut points: Vec<_> = points.collect();
+        // Ends before beginnings: what has begun is forgotten at its end, or it stays.
+        points.sort_by_key(|point| !point.is_return);
+        Self(Arc::new(Mutex::new(Inner {
+            events: UprobeEvents::detect().map_err(|error| format!("{error:#}")),
+            points,
+            attached: FxHashMap::default(),
+            next: 0,
+            closed: false,
+        })))
+    }
+
+    /// The functions that there are programs for.
+    pub(crate) fn functions(&self) -> Vec<&'static str> {
+        let mut functions: Vec<_> = self.inner().points.iter().map(|point| point.function).collect();
+        functions.sort_unstable();
+        functions.dedup();
+        functions
+    }
+
+    /// Attaches every program to its function in this file; `offset` tells where that stands, if it is there at all.
+    ///
+    /// The file is named by its descriptor: whatever happens to its path meanwhile, it is the one that was looked at.
+    pub(crate) fn attach(
+        &self,
+        file: BorrowedFd<'_>,
+        offset: impl Fn(&str) -> Option<u64>,
+    ) -> anyhow::Result<Attachment> {
+        let mut inner = self.inner();
+        ensure!(!inner.closed, "the agent stops");
+        let events = inner.events.clone().map_err(anyhow::Error::msg)?;
+        let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+        let mut descriptors = Vec::with_capacity(inner.points.len());
+        for LibraryPoint { function, is_return, program } in &inner.points {
+            let Some(offset) = offset(function) else { continue };
+            let event = events
+                .open(&path, offset, *is_return)
+                .and_then(|event| run_at(&event, program.as_fd()).map(|()| event))
+                .with_context(|| format!("attaching to {function}"))?;
+            descriptors.push(event);
+        }
+        ensure!(!descriptors.is_empty(), "it has none of the functions");
+        let attachment = Attachment(inner.next);
+        inner.next += 1;
+        inner.attached.insert(attachment, descriptors);
+        Ok(attachment)
+    }
+
+    /// Takes the probes of a file away.
+    pub(crate) fn detach(&self, attachment: Attachment) {
+        let descriptors = self.inner().attached.remove(&attachment);
+        close(descriptors.into_iter().flatten().collect());
+    }
+
+    /// Takes all probes away, for good.
+    pub(crate) fn close(&self) {
+        let mut inner = self.inner();
+        inner.closed = true;
+        let descriptors = std::mem::take(&mut inner.attached).into_values().flatten().collect();
+        close(descriptors);
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        // Nothing can panic halfway through a change of it.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The kernel waits for the programs that run at each of them; for all it takes no longer than for one.
+fn close(descriptors: Vec<OwnedFd>) {
+    let mut threads = Vec::with_capacity(descriptors.len());
+    for descriptor in descriptors {
+        threads.push(std::thread::spawn(move || drop(descriptor)));
+    }
+    for thread in threads {
+        // It has nothing to say.
+        let _closed = thread.join();
+    }
+}
+
+impl fmt::Debug for Libraries {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let inner = self.inner();
+        formatter.debug_struct("Libraries").field("attached", &inner.attached.len()).finish_non_exhaustive()
+    }
+}

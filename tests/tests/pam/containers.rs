@@ -1,0 +1,164 @@
+//! Containers that come and go: their first login is seen, and nothing of them stays.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use serde_json::{Value, json};
+use tellwire_tests::{Agent, at, image, runtime, runtime::Cgroups};
+
+use crate::{
+    helper::{Form, lines, path, stacks},
+    overlay::{Inhabitant, library, root},
+};
+
+/// Containers whose first program authenticates at once.
+const TRIES: usize = 100;
+/// Of these so many must be seen.
+const SEEN: usize = 99;
+
+/// Root directories that come and go.
+const ROOTS: usize = 50;
+
+/// A root directory in which the helper can run: with a library of its own.
+struct Image(PathBuf);
+
+impl Image {
+    fn new(folder: &Path) -> Self {
+        image::root_directory(folder);
+        let helper = folder.join("bin/helper");
+        fs::copy(path(Form::Linked), &helper).expect("the helper");
+        copy_libraries(&path(Form::Linked), folder);
+        let modules = library().parent().expect("a folder").join("security");
+        for module in ["pam_permit.so", "pam_deny.so"] {
+            copy_libraries(&modules.join(module), folder);
+            copy(&modules.join(module), folder);
+        }
+        fs::create_dir_all(folder.join("etc/stacks")).expect("a folder");
+        stacks(&folder.join("etc/stacks"));
+        fs::write(folder.join("etc/passwd"), "root:x:0:0:root:/:/bin/sh\ninmate:x:1000:1000::/:/bin/sh\n")
+            .expect("a passwd file");
+        Self(folder.to_owned())
+    }
+
+    /// Another file with the same library: another container's, that shares nothing with the first.
+    fn renew(&self) {
+        let library = self.0.join(library().strip_prefix("/").expect("an absolute path"));
+        let new = library.with_extension("new");
+        fs::copy(&library, &new).expect("copying the library");
+        fs::rename(&new, &library).expect("replacing the library");
+    }
+}
+
+/// Copies what a program loads, to the same places.
+fn copy_libraries(program: &Path, root: &Path) {
+    let listed = runtime::run(Command::new(runtime::program("ldd", "libc-bin")).arg(program));
+    let paths = listed.split_whitespace().filter(|word| word.starts_with('/'));
+    paths.for_each(|path| copy(Path::new(path), root));
+}
+
+fn copy(file: &Path, root: &Path) {
+    let to = root.join(file.strip_prefix("/").expect("an absolute path"));
+    fs::create_dir_all(to.parent().expect("a folder")).expect("a folder");
+    // The links that the linker knows a library by, and the file: under one name it is enough.
+    let real = fs::canonicalize(file).expect("the library");
+    let real_to = root.join(real.strip_prefix("/").expect("an absolute path"));
+    fs::create_dir_all(real_to.parent().expect("a folder")).expect("a folder");
+    fs::copy(&real, &real_to).expect("copying a library");
+    if to.symlink_metadata().is_err() {
+        std::os::unix::fs::symlink(&real, &to).expect("a link");
+    }
+}
+
+/// A container of runc, run to its end.
+fn run(agent: &Agent, image: &Image, cgroups: &Cgroups, id: &str, args: &[&str]) {
+    let bundle = agent.subfolder(id);
+    let namespaces = ["pid", "network", "ipc", "uts", "mount"].map(|kind| json!({ "type": kind }));
+    let config = json!({
+        "ociVersion": "1.0.2",
+        "process": {
+            "user": { "uid": 0, "gid": 0 },
+            "args": args,
+            "env": ["PATH=/bin"],
+            "cwd": "/",
+            "noNewPrivileges": true,
+        },
+        "root": { "path": image.0, "readonly": true },
+        "mounts": [{ "destination": "/proc", "type": "proc", "source": "proc" }],
+        "linux": { "cgroupsPath": cgroups.path(id), "namespaces": namespaces },
+    });
+    fs::write(bundle.join("config.json"), config.to_string()).expect("the bundle's configuration");
+    let mut runc = Command::new(runtime::program("runc", "runc"));
+    runc.arg("--root").arg(agent.folder().join("runc")).args(["run", "--bundle"]).arg(&bundle).arg(id);
+    runtime::run(&mut runc);
+}
+
+const LOGIN: [&str; 5] = ["/bin/helper", "/etc/stacks", "sshd", "inmate", "auth"];
+
+#[test]
+fn the_first_login_in_a_new_container_is_seen() {
+    let agent = Agent::start();
+    let cgroups = Cgroups::of(agent.cgroup());
+    let image = Image::new(&agent.subfolder("image"));
+    for number in 0..TRIES {
+        image.renew();
+        run(&agent, &image, &cgroups, &format!("first-{number}"), &LOGIN);
+    }
+    drop(cgroups);
+    let mut child = agent.exec(runtime::program("true", "coreutils"), &["true"]);
+    agent.settle(&mut child);
+    let logins: Vec<Value> = lines(&agent);
+    println!("{} of {TRIES} first logins in a new container were seen", logins.len());
+    assert!(logins.len() >= SEEN, "{} of {TRIES}", logins.len());
+    for login in &logins {
+        let id = at(login, "container.id").and_then(Value::as_str).expect("a container");
+        assert!(id.starts_with("first-"), "{login}");
+        // Its passwd file knows the name; the host does not say what id that is.
+        assert_eq!(at(login, "user"), Some(&json!({"name": "inmate"})), "{login}");
+    }
+}
+
+#[test]
+fn users_of_a_container_are_told_and_others_are_not() {
+    let agent = Agent::start();
+    let cgroups = Cgroups::of(agent.cgroup());
+    let image = Image::new(&agent.subfolder("image"));
+    let script = "for user in inmate nobody; do /bin/helper /etc/stacks refuses $user auth; done";
+    run(&agent, &image, &cgroups, "names", &["/bin/sh", "-c", script]);
+    let failed = json!({"user": {"name": "inmate"}, "event.outcome": "failure", "container.id": "names"});
+    agent.expect(None, "pam_authenticate", &failed);
+    // The host has such a user; the container has none.
+    let withheld = json!({"user": null, "tellwire.auth.user_withheld": true, "container.id": "names"});
+    agent.expect(None, "pam_authenticate", &withheld);
+}
+
+#[test]
+fn nothing_of_a_container_that_is_gone_stays() {
+    let agent = Agent::start();
+    let descriptors = || fs::read_dir(format!("/proc/{}/fd", agent.pid())).expect("descriptors").count();
+    let attached = || agent.metric("tellwire_libraries_attached", &[]);
+    let before = (attached(), descriptors());
+    let folder = agent.subfolder("roots");
+    for number in 0..ROOTS {
+        let root_folder = folder.join(number.to_string());
+        root(&root_folder);
+        let inhabitant = Inhabitant::new(&agent, &root_folder);
+        if number % 10 == 0 {
+            let there = number as u64;
+            tellwire_tests::until("the library is attached to", || {
+                let count = agent.metric("tellwire_library_attachments_total", &[("outcome", "attached")]);
+                (count > there / 10).then_some(())
+            });
+        }
+        drop(inhabitant);
+    }
+    agent.expect_metric("tellwire_libraries_attached", &[], before.0);
+    agent.expect_metric("tellwire_library_roots", &[], 1);
+    let seen = agent.metric("tellwire_library_attachments_total", &[("outcome", "attached")]);
+    println!("{seen} files of {ROOTS} roots were attached to");
+    agent.expect_metric("tellwire_library_attachments_total", &[("outcome", "released")], seen - before.0);
+    // Those that the test's own questions open come and go.
+    tellwire_tests::until("no descriptor is left", || (descriptors() <= before.1 + 2).then_some(()));
+}
