@@ -207,6 +207,7 @@ impl Assembly {
             scope: looked_at,
         };
         let Looking { books: pam_books, known, host_mounts } = look(&config, &host, tools, &cancel);
+        let libraries = Arc::clone(&pam_books);
         let counters = (Arc::clone(&kernel_books), Arc::clone(&books), pam_books, histograms.clone());
         let judged = (Arc::clone(&filter), Arc::clone(&rule_books));
         let parts = scraped(counters, judged, outputs.clone(), rings.usages(), &kernel, &options, &support);
@@ -220,6 +221,7 @@ impl Assembly {
 
         let audit = audit::start(&config, &host, &boot_id, &books, &readiness, &cancel);
         state.host_mounts = host_mounts;
+        state.libraries = Some(libraries);
         judge_by(&config, filter, &rule_books, &mut state)?;
         let last = Last::open(&config.agent.state_dir, &agent.ephemeral_id, &boot_id, &readiness);
         let (orders, told) = mpsc::channel(ORDERS);

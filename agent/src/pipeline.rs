@@ -142,6 +142,7 @@ impl Pipeline {
         for record in self.audit.rest().await {
             self.audit(record);
         }
+        self.state.settle_merging(None, &mut self.outbox, &self.books);
         self.sweep(None);
         self.publish();
         while let Ok(order) = self.orders.try_recv() {
@@ -168,7 +169,9 @@ impl Pipeline {
         for record in reported {
             self.audit(record);
         }
-        self.outbox.flush();
+        let Self { state, outbox, books, .. } = self;
+        state.settle_merging(Some(boot_now()), outbox, books);
+        outbox.flush();
         taken
     }
 

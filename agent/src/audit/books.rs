@@ -1,6 +1,6 @@
 //! What became of audit records.
 //!
-//! `received = told + other_type + malformed + duplicate + out_of_scope + queue_full`, up to those that wait for the
+//! `received = told + merged + other_type + malformed + duplicate + out_of_scope + queue_full`, up to those that wait for the
 //! pipeline; what the socket had no room for was never received.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -15,6 +15,8 @@ pub(crate) struct AuditBooks {
     pub(crate) received: AtomicU64,
     /// Events, of which there may be lines.
     pub(crate) told: AtomicU64,
+    /// Told together with the call of libpam that they report.
+    pub(crate) merged: AtomicU64,
     /// They tell of other things than authentication and accounts.
     pub(crate) other_type: AtomicU64,
     pub(crate) malformed: AtomicU64,
@@ -29,10 +31,11 @@ pub(crate) struct AuditBooks {
 
 impl AuditBooks {
     /// By outcome, for metrics.
-    pub(crate) fn outcomes(&self) -> [(&'static str, u64); 6] {
-        let Self { told, other_type, malformed, duplicate, out_of_scope, queue_full, .. } = self;
+    pub(crate) fn outcomes(&self) -> [(&'static str, u64); 7] {
+        let Self { told, merged, other_type, malformed, duplicate, out_of_scope, queue_full, .. } = self;
         [
             ("told", told),
+            ("merged", merged),
             ("other_type", other_type),
             ("malformed", malformed),
             ("duplicate", duplicate),

@@ -13,7 +13,7 @@ mod source;
 mod task;
 
 pub(crate) use self::{
-    record::Record,
+    record::{Message, Record},
     source::{Facts, facts, start},
     task::Feed,
 };

@@ -2,5 +2,6 @@
 
 pub(crate) mod attempts;
 pub(crate) mod bursts;
+pub(crate) mod merge;
 pub(crate) mod sessions;
 mod table;

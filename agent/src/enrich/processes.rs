@@ -244,6 +244,11 @@ impl Processes {
         self.get(key).is_none_or(|process| process.exited)
     }
 
+    /// The same by the process id alone, which another process can have by now.
+    pub(crate) fn is_gone(&self, tgid: u32) -> bool {
+        self.map.get(&tgid).is_none_or(|process| process.exited)
+    }
+
     /// Parents of a process's parent, the nearest first.
     pub(crate) fn ancestors(&self, parent: ProcessKey) -> impl Iterator<Item = (ProcessKey, &Process)> {
         self.lineage(parent).skip(1)

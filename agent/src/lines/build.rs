@@ -10,7 +10,7 @@ mod process;
 use tellwire_ebpf::wire::{Header, Kind};
 
 pub(crate) use self::{
-    audit::{Reporter, audit, bruteforce},
+    audit::{Reporter, add_record, audit, bruteforce},
     auth::{PamContext, pam},
     login::login,
     network::{close, connect, connects},

@@ -3,6 +3,7 @@
 mod audit;
 mod auth;
 mod bursts;
+mod merging;
 mod network;
 mod own;
 
@@ -18,6 +19,7 @@ use tellwire_ebpf::{
 };
 use tokio::sync::mpsc;
 
+use self::merging::Merging;
 use super::{Judge, Outbox, Removed, folds::Folds};
 use crate::{
     auth::{attempts::Attempts, bursts::Bursts},
@@ -36,6 +38,7 @@ use crate::{
         origin::Origin,
     },
     metrics::Histograms,
+    pam::PamBooks,
     rules::{Marks, What},
 };
 
@@ -51,6 +54,10 @@ pub(crate) struct State {
     pub(crate) folds: Folds,
     /// Whether lines have the arguments in one piece as well.
     pub(crate) command_line: bool,
+    /// Calls of libpam that wait for their audit records, and the other way round.
+    merging: Merging,
+    /// Which files of libpam are probed.
+    pub(crate) libraries: Option<Arc<PamBooks>>,
     pub(crate) attempts: Attempts,
     pub(crate) bursts: Bursts,
     /// Only chosen cgroups are looked at.
@@ -87,6 +94,8 @@ impl State {
             origin,
             folds: Folds::new(Duration::from_mins(1)),
             command_line: false,
+            merging: Merging::default(),
+            libraries: None,
             attempts: Attempts::default(),
             bursts: Bursts::new(10, Duration::from_mins(1)),
             scoped: false,
@@ -121,7 +130,7 @@ impl State {
         match events::decode(bytes) {
             Ok((header, event)) => {
                 self.sequences.take(ring, &header);
-                self.event(ring, &header, event, outbox, books, removed);
+                self.event(ring, &header, (event, bytes), outbox, books, removed);
             }
             Err(error) => {
                 tracing::debug!(%error, ring = ring.name(), "record not decoded");
@@ -136,7 +145,7 @@ impl State {
         &mut self,
         ring: Ring,
         header: &Header,
-        event: Event<'_>,
+        (event, bytes): (Event<'_>, &[u8]),
         outbox: &mut Outbox,
         books: &Books,
         removed: &mpsc::Sender<Removed>,
@@ -170,7 +179,7 @@ impl State {
             }
             Event::Connect(connect) => self.connect(ring, header, &connect, outbox, books),
             Event::Close(close) => self.close(ring, header, &close, outbox, books),
-            Event::Pam(pam) => self.pam(ring, header, &pam, outbox, books),
+            Event::Pam(pam) => self.merge_pam(ring, (header, &pam, bytes), outbox, books),
             Event::Credentials(call, record) => self.credentials(ring, header, call, &record, outbox, books),
         }
     }

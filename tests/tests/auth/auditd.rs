@@ -6,7 +6,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tellwire_tests::{Child, at, auditing::Auditing, private::Private, runtime, sys, until};
 
-use crate::flows::FLOWS;
+use crate::flows::{FLOWS, Sources};
 
 /// Type, number and process.
 type Record = (String, u64, u64);
@@ -19,7 +19,7 @@ fn auditd_and_the_agent_have_the_same_records() {
     let mut auditd = auditd(&private, folder.path(), &log);
     until("auditd", || fs::read_to_string(&log).is_ok_and(|log| log.contains("DAEMON_START")).then_some(()));
     for flow in FLOWS {
-        flow.run(&agent, &private);
+        flow.run(&agent, &private, Sources::Audit);
     }
     let events = agent.events();
     let pids: BTreeSet<u64> = events.iter().filter_map(|event| at(event, "process.pid")?.as_u64()).collect();

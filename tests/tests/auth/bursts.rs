@@ -15,7 +15,7 @@ fn login(agent: &Agent, private: &Private, program: &[&str], answers: &[terminal
 #[test]
 fn a_burst_is_told_with_who_got_in_after_all() {
     let _auditing = Auditing::on();
-    let (agent, private, _folder) = crate::agent("[auth]\nburst-failures = 4\n");
+    let (agent, private, _folder) = crate::agent("burst-failures = 4\n");
     let _sshd = Sshd::start(&agent, &private);
     let program =
         ssh!("tw-alice@127.0.0.1", "-o", "PubkeyAuthentication=no", "-o", "NumberOfPasswordPrompts=3");
@@ -55,7 +55,7 @@ fn a_burst_is_told_with_who_got_in_after_all() {
 #[test]
 fn keys_before_the_right_one_are_no_burst_and_keys_without_one_are() {
     let _auditing = Auditing::on();
-    let (agent, private, _folder) = crate::agent("[auth]\nburst-failures = 2\n");
+    let (agent, private, _folder) = crate::agent("burst-failures = 2\n");
     let _sshd = Sshd::start(&agent, &private);
     let right = ssh!(
         "tw-alice@127.0.0.1",

@@ -39,6 +39,14 @@ pub(crate) const fn told(
     Told { action, outcome, user, op, program }
 }
 
+/// What the agent hears of authentication.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sources {
+    Audit,
+    /// Calls of libpam too: what is told by both is one line.
+    Both,
+}
+
 /// The status of a program that a signal ended.
 const SIGNAL: i64 = -1;
 
@@ -194,16 +202,16 @@ fn every_login_is_reported() {
     let _auditing = Auditing::on();
     let (agent, private, _folder) = crate::agent("");
     for flow in FLOWS {
-        flow.run(&agent, &private);
+        flow.run(&agent, &private, Sources::Audit);
     }
 }
 
 impl Flow {
-    /// Does it, and waits for what must be told.
-    pub(crate) fn run(&self, agent: &Agent, private: &Private) {
+    /// Does it, and waits for what must be told of it by `sources`.
+    pub(crate) fn run(&self, agent: &Agent, private: &Private, sources: Sources) {
         let before = agent.events().len();
         self.go(agent, private);
-        self.expect(agent, before);
+        self.expect(agent, before, sources);
     }
 
     /// Does it, to its end.
@@ -221,23 +229,23 @@ impl Flow {
     }
 
     /// Waits until all of it is told by audit records, in its order, behind the events that there were before.
-    pub(crate) fn expect(&self, agent: &Agent, before: usize) {
+    pub(crate) fn expect(&self, agent: &Agent, before: usize, sources: Sources) {
         let mut missing = String::new();
         let all = within_limit(|| {
             let events = agent.events();
             let mut reported = events.iter().skip(before).filter(|event| crate::is_reported(event));
-            let first_missing = self.told.iter().find(|told| !reported.any(|event| told.is(event)));
+            let first_missing = self.told.iter().find(|told| !reported.any(|event| told.is(event, sources)));
             missing =
                 first_missing.map_or_else(String::new, |told| format!("{} by {}", told.action, told.program));
             first_missing.is_none().then_some(())
         });
-        let reported = || agent.events().into_iter().skip(before).filter(|event| crate::is_reported(event));
+        let reported = || agent.events().into_iter().skip(before).filter(crate::is_reported);
         assert!(all.is_some(), "{}: no {missing} in\n{}", self.name, lines(reported()));
         for event in reported() {
             assert_eq!(ecs::faults(&event), [""; 0], "{}: {event}", self.name);
         }
         let is_in = |event: &Value| {
-            ["user_login", "user_session_start"]
+            ["user_login", "user_session_start", "pam_session_open"]
                 .iter()
                 .any(|name| at(event, "event.action") == Some(&json!(name)))
                 && at(event, "event.outcome") == Some(&json!("success"))
@@ -252,19 +260,37 @@ impl Flow {
 }
 
 impl Told {
-    fn is(&self, event: &Value) -> bool {
+    fn is(&self, event: &Value, sources: Sources) -> bool {
         let Self { action, outcome, user, op, program } = *self;
+        let (action, reporters) = match by_pam(op).filter(|_| sources == Sources::Both) {
+            Some(action) => (action, json!(["pam", "audit"])),
+            None => (action, json!(["audit"])),
+        };
         let text = |text: &str| if text.is_empty() { Value::Null } else { json!(text) };
         let say = |path| at(event, path).unwrap_or(&Value::Null);
         [
             ("event.action", text(action)),
             ("event.outcome", text(outcome)),
+            ("tellwire.auth.sources", reporters),
             ("user.name", text(user)),
             ("tellwire.audit.op", text(op)),
             ("process.executable", text(program)),
         ]
         .iter()
         .all(|(path, value)| say(path) == value)
+    }
+}
+
+/// The call of libpam that the record is about.
+fn by_pam(op: &str) -> Option<&'static str> {
+    match op.strip_prefix("PAM:")? {
+        "authentication" => Some("pam_authenticate"),
+        "accounting" => Some("pam_account"),
+        "setcred" => Some("pam_setcred"),
+        "session_open" => Some("pam_session_open"),
+        "session_close" => Some("pam_session_close"),
+        "chauthtok" => Some("pam_chauthtok"),
+        _ => None,
     }
 }
 

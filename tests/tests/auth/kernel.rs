@@ -10,7 +10,7 @@ use tellwire_tests::{
     net, output, sys, tellwire, until,
 };
 
-use crate::flows::FLOWS;
+use crate::flows::{FLOWS, Sources};
 
 #[test]
 fn auditing_that_is_off_is_said_and_is_no_fault() {
@@ -33,9 +33,9 @@ fn auditing_that_is_off_is_said_and_is_no_fault() {
 #[test]
 fn auditing_is_switched_on_if_the_configuration_says_so_and_put_back() {
     let _auditing = Auditing::off();
-    let (agent, private, _folder) = crate::agent("[auth]\naudit-enable = true\n");
+    let (agent, private, _folder) = crate::agent("audit-enable = true\n");
     assert_eq!(auditing::enabled(), 1);
-    FLOWS[0].run(&agent, &private);
+    FLOWS[0].run(&agent, &private, Sources::Audit);
     agent.expect_metric("tellwire_audit_enabled", &[], 1);
     let stopped = agent.stop();
     assert_eq!(stopped.status.code(), Some(0), "{:?}", stopped.log);
@@ -44,7 +44,7 @@ fn auditing_is_switched_on_if_the_configuration_says_so_and_put_back() {
 
 #[test]
 fn what_an_agent_that_was_killed_left_on_is_put_back_at_the_next_start() {
-    let _auditing = Auditing::off();
+    let auditing = Auditing::off();
     let notes = tempfile::tempdir().expect("a folder");
     let config = |more: &str| format!("[agent]\nstate-dir = \"{}\"\n{more}", notes.path().display());
     let agent = Agent::with_config(&config("[auth]\naudit-enable = true\n"));
@@ -59,7 +59,7 @@ fn what_an_agent_that_was_killed_left_on_is_put_back_at_the_next_start() {
     assert_eq!(auditing::enabled(), 0);
     agent.stop();
     // What somebody else switched on stays.
-    drop(_auditing);
+    drop(auditing);
     let _auditing = Auditing::on();
     Agent::with_config(&config("[auth]\naudit-enable = true\n")).stop();
     assert_eq!(auditing::enabled(), 1);

@@ -48,7 +48,9 @@ fn in_default_the_first_program_of_the_other_user_says_who_is_behind_it() {
     let _auditing = Auditing::on();
     let folder = tempfile::tempdir().expect("a folder");
     let private = tellwire_tests::private::Private::new(folder.path(), &[ALICE, BOB], crate::flows::prepare);
-    let agent = Agent::with(|| Setup::default().default_profile().before(private.see_accounts()));
+    let agent = Agent::with(|| {
+        Setup::default().config("[auth]\npam = false\n").default_profile().before(private.see_accounts())
+    });
     let _sshd = Sshd::start(&agent, &private);
     let program = ssh!("tw-alice@127.0.0.1", "-i", "/root/right", "-tt");
     let program: Vec<&str> = program[..program.len() - 1]

@@ -55,6 +55,6 @@ fn records_that_find_no_room_are_counted_and_told_as_lost() {
     );
     let stopped = agent.stop();
     let is_loss = |event: &&serde_json::Value| at(event, "event.action") == Some(&json!("events_lost"));
-    let loss = stopped.own.iter().find(is_loss).expect("a line of the loss");
-    assert_eq!(at(loss, "tellwire.lost.lost").map(|lost| &lost[0]["stage"]), Some(&json!("audit")), "{loss}");
+    let line = stopped.own.iter().find(is_loss).expect("a line of the loss");
+    assert_eq!(at(line, "tellwire.lost.lost").map(|lost| &lost[0]["stage"]), Some(&json!("audit")), "{line}");
 }

@@ -2,7 +2,7 @@
 //!
 //! Accounts, passwords and networks are those of a private root: see `tellwire_tests::private`.
 
-#![expect(clippy::expect_used, reason = "tests panic, they do not return errors")]
+#![expect(clippy::expect_used, clippy::indexing_slicing, reason = "tests panic, they do not return errors")]
 
 mod auditd;
 mod bursts;
@@ -10,6 +10,7 @@ mod flows;
 mod kernel;
 mod login;
 mod losses;
+mod merged;
 mod secrets;
 mod ssh;
 
@@ -26,8 +27,13 @@ const BOB: Account = Account { name: "tw-bob", id: 61_002, password: "Battery-St
 /// Typed where another one is right.
 const WRONG: &str = "Wrong-Pony-1234";
 
-/// An agent that knows the accounts of a private root.
-fn agent(config: &str) -> (Agent, Private, tempfile::TempDir) {
+/// An agent that knows the accounts of a private root, and hears audit records alone. `auth` is what its
+/// configuration says of authentication.
+fn agent(auth: &str) -> (Agent, Private, tempfile::TempDir) {
+    agent_with(&format!("[auth]\npam = false\n{auth}"))
+}
+
+fn agent_with(config: &str) -> (Agent, Private, tempfile::TempDir) {
     let folder = tempfile::tempdir().expect("a folder");
     let private = Private::new(folder.path(), &[ALICE, BOB], flows::prepare);
     let agent = Agent::with(|| Setup::default().config(config).before(private.see_accounts()));

@@ -13,7 +13,7 @@ use tellwire_tests::{Agent, Child, at, auditing::Auditing, private::Private, run
 
 use crate::{
     ALICE, WRONG,
-    flows::{Flow, told},
+    flows::{Flow, Sources, told},
 };
 
 /// A client that asks nobody and keeps nothing.
@@ -140,7 +140,7 @@ fn every_login_by_ssh_is_reported() {
     let (agent, private, _folder) = crate::agent("");
     let _sshd = Sshd::start(&agent, &private);
     for flow in FLOWS {
-        flow.run(&agent, &private);
+        flow.run(&agent, &private, Sources::Audit);
     }
     for event in agent.events() {
         if at(&event, "tellwire.audit").is_some()

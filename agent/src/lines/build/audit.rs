@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::{Frame, user, without_sequence};
 use crate::{
-    audit::Record,
+    audit::{Message, Record},
     auth::bursts::{Burst, Key, State},
     enrich::users::Users,
     events::action::Action,
@@ -60,26 +60,44 @@ pub(crate) fn audit<'a>(frame: &Frame<'a>, reporter: Reporter, users: &mut Users
     }
     line.source = source(message.address.as_deref(), message.hostname.as_deref());
     relate(&mut line);
-    line.group = message.group.map(|name| Group { name });
+    line.group = message.group.clone().map(|name| Group { name });
     line.tellwire.auth = Some(Box::new(AuthFacts {
         user_withheld: is_withheld.then_some(true),
         sources: vec!["audit"],
         ..AuthFacts::default()
     }));
+    line.tellwire.audit = Some(Box::new(facts(frame, kind.name, serial, message)));
+    line
+}
+
+/// Adds to the line of a call of libpam what libpam itself reported of it.
+pub(crate) fn add_record<'a>(frame: &Frame<'a>, line: &mut Line<'a>, record: Record) {
+    let Record { kind, serial, message, .. } = record;
+    if let Some(auth) = &mut line.tellwire.auth {
+        auth.sources.push("audit");
+    }
+    // libpam has resolved the name that the program gave.
+    if let Some(source) = &mut line.source
+        && source.ip.is_none()
+    {
+        source.ip = message.address.as_deref().and_then(|address| address.parse().ok());
+    }
+    line.tellwire.audit = Some(Box::new(facts(frame, kind.name, serial, message)));
+}
+
+fn facts(frame: &Frame<'_>, kind: &'static str, serial: u64, message: Message) -> AuditFacts {
     let mut grantors: Vec<_> =
         message.grantors.iter().flat_map(|all| all.split(',')).map(ToOwned::to_owned).collect();
     grantors.dedup();
-    let exe = message.exe.filter(|exe| frame.who.executable.as_deref() != Some(exe));
-    line.tellwire.audit = Some(Box::new(AuditFacts {
-        kind: kind.name,
+    AuditFacts {
+        kind,
         serial,
         op: message.op,
         terminal: message.terminal,
         grantors,
-        exe,
+        exe: message.exe.filter(|exe| frame.who.executable.as_deref() != Some(exe)),
         evidence: frame.is_full().then_some("userspace"),
-    }));
-    line
+    }
 }
 
 /// A burst of failures. `first` and `last` are its times as text.

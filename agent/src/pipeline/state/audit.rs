@@ -2,7 +2,7 @@
 
 use tellwire_ebpf::wire::{Header, Ids, Kind, Ring, Subject, VERSION};
 
-use super::State;
+use super::{State, bursts};
 use crate::{
     audit::Record,
     books::Books,
@@ -13,6 +13,15 @@ use crate::{
 
 /// The kernel's stamp of an audit record is by its coarse clock, which lags behind by a tick: 10 ms at the most.
 const TICK: u64 = 20_000_000;
+
+/// A record with the process that wrote it.
+#[derive(Debug)]
+pub(crate) struct Reported {
+    pub(super) record: Record,
+    pub(super) header: Header,
+    /// The process is in the table.
+    is_known: bool,
+}
 
 impl State {
     /// Takes an audit record, after all records of the rings that were there before it.
@@ -27,20 +36,26 @@ impl State {
             Books::count(&books.audit.out_of_scope);
             return;
         }
-        Books::count(&books.audit.told);
-        let action = record.kind.action;
-        Books::add(&books.derived, action as usize);
         let mut subject = known.unwrap_or_else(|| stranger(&record));
         subject.login_uid = record.login_uid.unwrap_or(u32::MAX);
         subject.session_id = record.session_id.unwrap_or(u32::MAX);
-        let header = reported(&subject, time);
-        self.attempted(&record, &header, outbox, books);
+        let reported = Reported { record, header: header(&subject, time), is_known: known.is_some() };
+        self.merge_audit(reported, outbox, books);
+    }
+
+    /// Tells what nobody else reports.
+    pub(super) fn tell_audit(&mut self, from: Reported, outbox: &mut Outbox, books: &Books) {
+        let Reported { record, header, is_known } = from;
+        Books::count(&books.audit.told);
+        let action = record.kind.action;
+        Books::add(&books.derived, action as usize);
+        self.attempted(bursts::of_record(&record, &header), outbox, books);
         let is_routine = record.kind.is_routine() && record.message.is_success == Some(true);
         if is_routine && let Some(why) = outbox.selection.routine_left_out(action) {
             return books.leave_out(action, why);
         }
-        let reporter =
-            Reporter { record, is_known: known.is_some(), shows_unknown_users: self.shows_unknown_users };
+        let shows_unknown_users = self.shows_unknown_users;
+        let reporter = Reporter { record, is_known, shows_unknown_users };
         let what = What::reported(action, reporter.record.message.is_success);
         self.line(Ring::Urgent, &header, what, outbox, books, |frame, _, users| {
             build::audit(frame, reporter, users)
@@ -49,7 +64,7 @@ impl State {
 }
 
 /// The header of a record that came by no ring.
-pub(super) fn reported(subject: &Subject, time: u64) -> Header {
+pub(super) fn header(subject: &Subject, time: u64) -> Header {
     Header {
         len: 0,
         version: VERSION,

@@ -4,6 +4,7 @@ use tellwire_ebpf::wire::{Header, Ring};
 
 use super::State;
 use crate::{
+    audit::Record,
     books::Books,
     enrich::processes::ProcessKey,
     events::{action::Action, pam::Pam},
@@ -13,15 +14,17 @@ use crate::{
 };
 
 impl State {
-    pub(super) fn pam(
+    /// Tells a call of libpam, with what libpam itself reported of it.
+    pub(super) fn tell_pam(
         &mut self,
         ring: Ring,
         header: &Header,
         pam: &Pam<'_>,
+        record: Option<Record>,
         outbox: &mut Outbox,
         books: &Books,
     ) {
-        self.meet(ring, header, header.time, outbox, books);
+        self.count_pam((header, pam), record.as_ref(), outbox, books);
         let began = pam.wire.transaction;
         let transaction = (began != 0).then(|| {
             // The handle is the same in a forked child, and so is the time: the line's is a hash of the two, since an
@@ -34,7 +37,11 @@ impl State {
         let context = PamContext { is_host, transaction };
         let what = What::reported(Action::of_pam(pam.call), pam.is_success());
         self.line(ring, header, what, outbox, books, |frame, _, users| {
-            build::pam(frame, pam, context, users)
+            let mut line = build::pam(frame, pam, context, users);
+            if let Some(record) = record {
+                build::add_record(frame, &mut line, record);
+            }
+            line
         });
     }
 }

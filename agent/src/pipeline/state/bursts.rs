@@ -1,8 +1,11 @@
 //! Failed authentications, and the lines of their bursts.
 
-use tellwire_ebpf::wire::{Header, Ring};
+use tellwire_ebpf::{
+    pam::Call,
+    wire::{Header, Ring},
+};
 
-use super::{State, audit::reported};
+use super::{State, audit};
 use crate::{
     audit::Record,
     auth::{
@@ -11,7 +14,7 @@ use crate::{
     },
     books::Books,
     config::{self, UnknownUserNames},
-    events::action::Action,
+    events::{action::Action, pam::Pam, text::text},
     lines::{build, clock::boot_now},
     pipeline::Outbox,
     rules::What,
@@ -24,22 +27,21 @@ impl State {
         self.bursts.set(auth.burst_failures.get(), auth.burst_window.get());
     }
 
-    /// Counts what a record says of an attempt; tells the bursts that this makes certain.
-    pub(super) fn attempted(&mut self, record: &Record, header: &Header, outbox: &mut Outbox, books: &Books) {
-        let Some(report) = report(record) else { return };
-        let message = &record.message;
-        let attempt = Attempt {
-            time: header.time,
-            source: message.address.as_deref().and_then(|address| address.parse().ok()),
-            user: message.account.as_deref().map(Into::into),
-            subject: header.subject,
-        };
+    /// Counts what was reported of an attempt, if anything; tells the bursts that this makes certain.
+    pub(super) fn attempted(
+        &mut self,
+        reported: Option<(Report, Attempt)>,
+        outbox: &mut Outbox,
+        books: &Books,
+    ) {
+        let Some((report, attempt)) = reported else { return };
+        let time = attempt.time;
         for outcome in self.attempts.take(report, attempt).into_iter().flatten() {
             let told = match &outcome {
                 Outcome::Failed(attempt) => self.bursts.failed(attempt),
                 Outcome::Succeeded(attempt) => self.bursts.succeeded(attempt),
             };
-            self.tell_bursts(told.into_iter().flatten(), header.time, outbox, books);
+            self.tell_bursts(told.into_iter().flatten(), time, outbox, books);
         }
     }
 
@@ -68,7 +70,7 @@ impl State {
             if burst.state == bursts::State::Begun {
                 Books::add(&books.bursts, usize::from(matches!(burst.key, Key::User(_))));
             }
-            let header = reported(&burst.subject, time);
+            let header = audit::header(&burst.subject, time);
             let times = (self.clock.text(burst.first), self.clock.text(burst.last));
             let shows_unknown_users = self.shows_unknown_users;
             let what = What::reported(Action::AuthBruteforce, Some(burst.succeeded));
@@ -79,7 +81,33 @@ impl State {
     }
 }
 
-/// What a record says of an attempt, if anything.
+/// What an audit record says of an attempt, if anything.
+pub(super) fn of_record(record: &Record, header: &Header) -> Option<(Report, Attempt)> {
+    let message = &record.message;
+    let attempt = Attempt {
+        time: header.time,
+        source: message.address.as_deref().and_then(|address| address.parse().ok()),
+        user: message.account.as_deref().map(Into::into),
+        subject: header.subject,
+    };
+    Some((report(record)?, attempt))
+}
+
+/// What a call of libpam says of an attempt, if anything.
+pub(super) fn of_pam(pam: &Pam<'_>, header: &Header) -> Option<(Report, Attempt)> {
+    let source = str::from_utf8(pam.remote_host).ok().and_then(|host| host.parse().ok());
+    let report = match (pam.call, pam.is_success()?) {
+        (Call::Authenticate, false) => Report::ProofFailed,
+        (Call::Account, false) => Report::LoginFailed,
+        (Call::Authenticate, true) => Report::Succeeded,
+        // A session of cron's is no login.
+        (Call::SessionOpen, true) if source.is_some() => Report::Succeeded,
+        _ => return None,
+    };
+    let user = (!pam.user.is_empty()).then(|| text(pam.user).into());
+    Some((report, Attempt { time: header.time, source, user, subject: header.subject }))
+}
+
 fn report(record: &Record) -> Option<Report> {
     let message = &record.message;
     let is_key = || message.op.as_deref().is_some_and(|op| op.contains("key") || op.contains("hostbased"));
