@@ -19,6 +19,7 @@ pub mod auditing;
 pub mod bpf;
 mod cgroup;
 mod child;
+pub mod debian;
 pub mod ecs;
 mod http;
 pub mod image;

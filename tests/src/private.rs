@@ -4,6 +4,7 @@
 //! thrown away. Nothing that is done there reaches the machine; it goes with the process.
 
 use std::{
+    ffi::CString,
     fs::{self, File},
     io::Write as _,
     os::{fd::AsFd as _, unix::fs::chown},
@@ -12,8 +13,8 @@ use std::{
 };
 
 use rustix::{
-    mount::{MountFlags, mount, mount_bind},
-    process::Signal,
+    mount::{MountFlags, UnmountFlags, mount, mount_bind, mount_bind_recursive, unmount},
+    process::{Signal, chdir, pivot_root},
     thread::{LinkNameSpaceType, move_into_link_name_space},
 };
 use serde_json::Value;
@@ -43,29 +44,65 @@ impl Private {
     ///
     /// The holder is in no cgroup that an agent watches.
     pub fn new(folder: &Path, accounts: &'static [Account], more: impl FnOnce()) -> Self {
-        let (copy, ready) = (folder.join("etc"), folder.join("ready"));
-        fs::create_dir(&copy).expect("a folder");
-        let mark = ready.clone();
-        let holder = crate::fork(move || {
-            sys::private_mounts().expect("private mounts");
-            net::own_network();
-            mount("none", &copy, "tmpfs", MountFlags::empty(), Some(c"mode=0755")).expect("a tmpfs");
+        let copy = folder.join("etc");
+        let root = move || {
+            fs::create_dir(&copy).expect("a folder");
+            scratch(&copy);
             run(Command::new("cp").args(["-a", "/etc/."]).arg(&copy));
             mount_bind(&copy, "/etc").expect("the copy");
+        };
+        Self::with(folder, root, accounts, more)
+    }
+
+    /// The same with another root, such as one of [`crate::debian::root`]; nothing is written there either.
+    pub fn in_root(root: &Path, folder: &Path, accounts: &'static [Account], more: impl FnOnce()) -> Self {
+        let (lower, upper) = (root.to_owned(), folder.join("upper"));
+        let place = folder.join("root");
+        let root = move || {
+            fs::create_dir(&upper).expect("a folder");
+            fs::create_dir(&place).expect("a folder");
+            scratch(&upper);
+            let (written, work) = (upper.join("written"), upper.join("work"));
+            fs::create_dir(&written).expect("a folder");
+            fs::create_dir(&work).expect("a folder");
+            let [lower, written, work] = [&lower, &written, &work].map(|path| path.display());
+            let options = format!("lowerdir={lower},upperdir={written},workdir={work}");
+            let options = CString::new(options).expect("paths without NUL");
+            mount("none", &place, "overlay", MountFlags::empty(), Some(options.as_c_str()))
+                .expect("an overlay");
+            for directory in ["proc", "dev", "sys"] {
+                mount_bind_recursive(Path::new("/").join(directory), place.join(directory)).expect("a bind");
+            }
+            pivot_root(&place, place.join("mnt")).expect("another root");
+            chdir("/").expect("the root");
+            unmount("/mnt", UnmountFlags::DETACH).expect("the machine's root");
+        };
+        Self::with(folder, root, accounts, more)
+    }
+
+    fn with(folder: &Path, root: impl FnOnce(), accounts: &'static [Account], more: impl FnOnce()) -> Self {
+        let mark = folder.join("ready");
+        fs::write(&mark, "").expect("a mark");
+        let path = mark.clone();
+        let holder = crate::fork(move || {
+            let mut ready = File::create(path).expect("the mark");
+            sys::private_mounts().expect("private mounts");
+            net::own_network();
+            root();
             for place in SCRATCH.iter().filter(|place| Path::new(place).is_dir()) {
-                mount("none", *place, "tmpfs", MountFlags::empty(), Some(c"mode=0755")).expect("a tmpfs");
+                scratch(Path::new(place));
             }
             for account in accounts {
                 account.add();
             }
             more();
-            fs::write(&mark, "").expect("a mark");
+            ready.write_all(b"ready").expect("the mark");
             sys::sleep_until_killed()
         });
         let mut this = Self { holder };
         until("a private root", || {
             assert!(this.holder.ended().is_none(), "{}", this.holder.last_words());
-            ready.exists().then_some(())
+            fs::read(&mark).is_ok_and(|mark| !mark.is_empty()).then_some(())
         });
         this
     }
@@ -119,6 +156,11 @@ impl Account {
         fs::create_dir(&home).expect("a home");
         chown(&home, Some(id), Some(id)).expect("a home");
     }
+}
+
+/// What is written there is thrown away.
+fn scratch(directory: &Path) {
+    mount("none", directory, "tmpfs", MountFlags::empty(), Some(c"mode=0755")).expect("a tmpfs");
 }
 
 /// A password as /etc/shadow has it.

@@ -21,11 +21,21 @@ use crate::wait::until;
 
 /// execve(2), with an empty environment. Comes back only where it fails.
 pub fn execve<A: AsRef<[u8]>>(path: &Path, args: &[A]) -> io::Error {
+    execve_with(path, args, &[])
+}
+
+fn execve_with<A: AsRef<[u8]>>(path: &Path, args: &[A], environment: &[&str]) -> io::Error {
     let path = CString::new(path.as_os_str().as_bytes()).expect("a path without NUL");
-    let args = Vector::new(args);
+    let (args, environment) = (Vector::new(args), Vector::new(environment));
     // SAFETY: the strings live until the call is over.
-    unsafe { libc::execve(path.as_ptr(), args.pointers.as_ptr(), [ptr::null()].as_ptr()) };
+    unsafe { libc::execve(path.as_ptr(), args.pointers.as_ptr(), environment.pointers.as_ptr()) };
     io::Error::last_os_error()
+}
+
+/// Becomes the program, with an environment that most programs can live in, or panics.
+pub fn exec_as_usual<A: AsRef<[u8]>>(path: &Path, args: &[A]) -> Value {
+    let environment = ["PATH=/usr/bin:/bin:/usr/sbin:/sbin", "TERM=dumb"];
+    panic!("{}: {}", path.display(), execve_with(path, args, &environment))
 }
 
 /// Becomes the program, or panics.

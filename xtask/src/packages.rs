@@ -46,6 +46,7 @@ const PACKAGES: &[Package] = &[
     package("openssh-client", "ssh-keygen", &[Need::Live], "logins"),
     package("sudo", "sudo", &[Need::Live], "logins"),
     package("openssl", "openssl", &[Need::Live], "passwords of made-up accounts"),
+    package("mmdebstrap", "mmdebstrap", &[Need::Live], "another release of Debian"),
     package("auditd", "/usr/sbin/auditd", &[Need::Live], "has the same records as the agent"),
     package("rsyslog", "/usr/sbin/rsyslogd", &[Need::Live], "takes lines by syslog"),
     package(

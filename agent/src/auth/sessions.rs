@@ -17,7 +17,7 @@ pub(crate) struct Step {
 }
 
 /// The user who logged in, and the way from there to the process, the latest first; `None` where the process acts as
-/// that user, or belongs to no login.
+/// that user, belongs to no login, or was root all the way, such as sshd when it makes a login.
 pub(crate) fn behind(subject: &Subject, processes: &Processes) -> Option<(u32, Vec<Step>)> {
     let login = subject.login_uid;
     if login == u32::MAX || login == subject.ids.euid {
@@ -44,7 +44,7 @@ pub(crate) fn behind(subject: &Subject, processes: &Processes) -> Option<(u32, V
         (key, euid) = (ancestor, above);
         name = process.name.to_string();
     }
-    Some((login, path))
+    (!path.is_empty()).then_some((login, path))
 }
 
 #[cfg(test)]
@@ -105,6 +105,7 @@ mod tests {
     #[test]
     fn who_is_the_user_and_who_has_no_login_has_no_way() {
         assert_eq!(chain(1000, &[("sh", 1000), ("ls", 1000)]), None);
+        assert_eq!(chain(1000, &[("sshd", 0), ("sshd", 0)]), None);
         assert_eq!(chain(u32::MAX, &[("cron", 0), ("sh", 33)]), None);
     }
 }

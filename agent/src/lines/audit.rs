@@ -33,7 +33,8 @@ pub(crate) struct AuditFacts {
     /// The program, as it calls itself, where it is not known otherwise or is known otherwise.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) exe: Option<String>,
-    /// `userspace`: a program with `CAP_AUDIT_WRITE` said so; its process and its login are the kernel's word.
+    /// `userspace`: a program with `CAP_AUDIT_WRITE` said so, and only its process and its login are the kernel's word.
+    /// `kernel`: all of it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) evidence: Option<&'static str>,
 }

@@ -10,7 +10,7 @@ use tellwire_tests::{
     Agent, at,
     auditing::Auditing,
     ecs,
-    private::{Private, append},
+    private::{Account, Private, append},
     sys,
     terminal::{self, Answer},
     until,
@@ -214,6 +214,11 @@ impl Flow {
         self.expect(agent, before, sources);
     }
 
+    /// Somebody gives a name that is withheld.
+    pub(crate) fn is_withheld(&self) -> bool {
+        self.told.iter().any(Told::is_withheld)
+    }
+
     /// Does it, to its end.
     pub(crate) fn go(&self, agent: &Agent, private: &Private) {
         let child = private.fork(agent, || {
@@ -259,7 +264,28 @@ impl Flow {
     }
 }
 
+/// By name, or by number where the machine has no such user and only that is said.
+fn is_user(name: &str, event: &Value) -> bool {
+    let [told, id] = ["user.name", "user.id"].map(|path| at(event, path).and_then(Value::as_str));
+    let is_account = |account: &Account| account.name == name && id == Some(&account.id.to_string());
+    match told {
+        Some(told) => told == name,
+        None if name.is_empty() => id.is_none(),
+        None => [ALICE, BOB].iter().any(is_account),
+    }
+}
+
+/// OpenSSH 10 is several programs: `sshd-session`, `sshd-auth`.
+fn is_program(program: &str, path: &str) -> bool {
+    path == program || (program == "/usr/sbin/sshd" && path.starts_with("/usr/lib/openssh/sshd-"))
+}
+
 impl Told {
+    /// A name was given that is not told.
+    fn is_withheld(&self) -> bool {
+        self.user.is_empty() && self.op == "PAM:authentication"
+    }
+
     fn is(&self, event: &Value, sources: Sources) -> bool {
         let Self { action, outcome, user, op, program } = *self;
         let (action, reporters) = match by_pam(op).filter(|_| sources == Sources::Both) {
@@ -272,12 +298,12 @@ impl Told {
             ("event.action", text(action)),
             ("event.outcome", text(outcome)),
             ("tellwire.auth.sources", reporters),
-            ("user.name", text(user)),
             ("tellwire.audit.op", text(op)),
-            ("process.executable", text(program)),
         ]
         .iter()
         .all(|(path, value)| say(path) == value)
+            && is_user(user, event)
+            && say("process.executable").as_str().is_some_and(|path| is_program(program, path))
     }
 }
 

@@ -11,6 +11,7 @@ mod kernel;
 mod login;
 mod losses;
 mod merged;
+mod releases;
 mod secrets;
 mod ssh;
 

@@ -96,7 +96,7 @@ fn facts(frame: &Frame<'_>, kind: &'static str, serial: u64, message: Message) -
         terminal: message.terminal,
         grantors,
         exe: message.exe.filter(|exe| frame.who.executable.as_deref() != Some(exe)),
-        evidence: frame.is_full().then_some("userspace"),
+        evidence: frame.is_full().then_some(if kind == "LOGIN" { "kernel" } else { "userspace" }),
     }
 }
 
