@@ -5,6 +5,7 @@ use std::{
     io::{Read as _, Write as _},
     os::fd::AsFd as _,
     path::Path,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -18,8 +19,14 @@ use serde_json::{Value, json};
 
 use crate::{child, sys, wait::limit};
 
+/// How often is looked again.
+const MOMENT: Duration = Duration::from_millis(5);
+
 /// A prompt's end, and what is typed then.
 pub type Answer<'a> = (&'a str, &'a str);
+
+/// Typed by nobody: the terminal goes away.
+pub const HANG_UP: &str = "\0";
 
 /// Runs a program at a terminal of its own, answers what it asks in this order, and waits for its end.
 ///
@@ -41,13 +48,14 @@ pub fn run(program: &[&str], answers: &[Answer<'_>], before: impl FnOnce()) -> V
         // sudo 1.9.16 crashes where there is no environment.
         sys::exec_as_usual(Path::new(program[0]), program)
     });
-    let mut main = File::from(main);
+    let mut main = Some(File::from(main));
     let (mut said, mut heard) = (String::new(), 0);
     let mut answers = answers.iter();
     let mut next = answers.next();
-    let deadline = Instant::now() + limit() * 3;
+    // Sooner than whoever waits for this process loses patience: what the program said should be told.
+    let deadline = Instant::now() + limit() * 4 / 5;
     let status = loop {
-        while readable(&main) {
+        while let Some(main) = main.as_mut().filter(|main| readable(main)) {
             let mut buffer = [0; 4096];
             match main.read(&mut buffer) {
                 Ok(len) if len > 0 => said.push_str(&String::from_utf8_lossy(&buffer[..len])),
@@ -55,11 +63,18 @@ pub fn run(program: &[&str], answers: &[Answer<'_>], before: impl FnOnce()) -> V
                 _ => break,
             }
         }
+        if main.is_none() {
+            thread::park_timeout(MOMENT);
+        }
         if let Some((prompt, answer)) = next
             && let Some(at) = said[heard..].find(prompt)
         {
             heard += at + prompt.len();
-            main.write_all(format!("{answer}\n").as_bytes()).expect("typing");
+            if *answer == HANG_UP {
+                main = None;
+            } else if let Some(main) = &mut main {
+                main.write_all(format!("{answer}\n").as_bytes()).expect("typing");
+            }
             next = answers.next();
         }
         if let Some(status) = child.ended() {
@@ -72,7 +87,7 @@ pub fn run(program: &[&str], answers: &[Answer<'_>], before: impl FnOnce()) -> V
 
 /// Whether there is something to read within a moment.
 fn readable(terminal: &File) -> bool {
-    let moment = Timespec { tv_sec: 0, tv_nsec: Duration::from_millis(5).subsec_nanos().into() };
+    let moment = Timespec { tv_sec: 0, tv_nsec: MOMENT.subsec_nanos().into() };
     let mut fds = [PollFd::new(terminal, PollFlags::IN)];
     poll(&mut fds, Some(&moment)).is_ok() && fds[0].revents().contains(PollFlags::IN)
 }

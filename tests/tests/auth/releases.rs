@@ -28,3 +28,9 @@ fn try_all(config: &str, sources: Sources) {
 fn every_login_of_debian_13_is_reported() {
     try_all("[auth]\npam = false\nunknown-user-names = \"show\"\n", Sources::Audit);
 }
+
+/// Its libpam is found in a root directory of its own.
+#[test]
+fn calls_of_debian_13s_libpam_and_its_reports_are_one_event() {
+    try_all("[auth]\nunknown-user-names = \"show\"\n", Sources::Both);
+}
