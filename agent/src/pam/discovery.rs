@@ -221,6 +221,7 @@ impl Discovery {
 
     fn take_notices(&mut self) {
         while let Some(Notice { root, tgid, .. }) = self.notices.take() {
+            tracing::debug!(?root, tgid, "root dir notice");
             match self.enter(tgid) {
                 Some(id) if Some(id) == self.own => {}
                 Some(id) => {
@@ -238,7 +239,9 @@ impl Discovery {
 
     /// Looks into the root directory of a process, if that is a new one.
     fn enter(&mut self, pid: u32) -> Option<RootId> {
-        let directory = RootDirectory::open(&self.path(pid), false).ok()?;
+        let directory = RootDirectory::open(&self.path(pid), false)
+            .inspect_err(|error| tracing::debug!(pid, %error, "a root directory is not opened"))
+            .ok()?;
         let id = directory.id(mount_namespace(&self.host, pid)?);
         if Some(id) == self.own || self.known.contains_key(&id) {
             return Some(id);
@@ -247,7 +250,7 @@ impl Discovery {
         // Users first: what is told from the moment of attaching on must know them.
         self.read_users(id, &directory);
         let Seen { attached, refused } = self.table.look(id, &directory, &self.books);
-        tracing::debug!(pid, ?attached, ?refused, "a new root directory");
+        tracing::debug!(pid, ?id, ?attached, ?refused, "a new root directory");
         Some(id)
     }
 

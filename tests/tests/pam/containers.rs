@@ -122,11 +122,14 @@ fn the_first_login_in_a_new_container_is_seen() {
 
 #[test]
 fn users_of_a_container_are_told_and_others_are_not() {
-    let agent = Agent::start();
+    let agent = Agent::with(|| tellwire_tests::Setup::default().arguments(["--log-level", "debug"]));
     let cgroups = Cgroups::of(agent.cgroup());
     let image = Image::new(&agent.subfolder("image"));
     let script = "for user in inmate nobody; do /bin/helper /etc/stacks refuses $user auth; done";
     run(&agent, &image, &cgroups, "names", &["/bin/sh", "-c", script]);
+    for line in agent.log().iter().filter(|l| l.contains("root dir")) { println!("{line}"); }
+    println!("{:?}", agent.get("/metrics").1.lines().filter(|l| l.starts_with("tellwire_librar")).collect::<Vec<_>>());
+    std::thread::park_timeout(std::time::Duration::from_secs(0));
     let failed = json!({"user": {"name": "inmate"}, "event.outcome": "failure", "container.id": "names"});
     agent.expect(None, "pam_authenticate", &failed);
     // The host has such a user; the container has none.
