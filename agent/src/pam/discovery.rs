@@ -221,7 +221,6 @@ impl Discovery {
 
     fn take_notices(&mut self) {
         while let Some(Notice { root, tgid, .. }) = self.notices.take() {
-            tracing::debug!(?root, tgid, "root dir notice");
             match self.enter(tgid) {
                 Some(id) if Some(id) == self.own => {}
                 Some(id) => {

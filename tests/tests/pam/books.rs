@@ -34,10 +34,17 @@ fn hundreds_of_transactions_a_second_are_all_counted_and_all_told() {
     let rate = f64::from(EACH * PROCESSES) / took.as_secs_f64();
     println!("{transactions} transactions of {calls} calls, {rate:.0} a second");
 
-    for (service, outcome, value) in
-        [("sshd", "success", transactions), ("sshd", "failure", 0), ("sshd", "denied", 0), ("other", "success", 0)]
-    {
-        agent.expect_metric("tellwire_auth_attempts_total", &[("service", service), ("outcome", outcome)], value);
+    for (service, outcome, value) in [
+        ("sshd", "success", transactions),
+        ("sshd", "failure", 0),
+        ("sshd", "denied", 0),
+        ("other", "success", 0),
+    ] {
+        agent.expect_metric(
+            "tellwire_auth_attempts_total",
+            &[("service", service), ("outcome", outcome)],
+            value,
+        );
     }
     let mut told: BTreeMap<String, u64> = BTreeMap::new();
     for line in lines(&agent) {
@@ -80,7 +87,11 @@ fn services_have_their_own_counters() {
         ("other", "denied", 1),
         ("su", "success", 0),
     ] {
-        agent.expect_metric("tellwire_auth_attempts_total", &[("service", service), ("outcome", outcome)], value);
+        agent.expect_metric(
+            "tellwire_auth_attempts_total",
+            &[("service", service), ("outcome", outcome)],
+            value,
+        );
     }
     // What rules and metrics go by holds without lines as well.
     let quiet = Agent::with(|| Setup::default().arguments(["--types", "exec"]));

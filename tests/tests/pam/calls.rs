@@ -60,7 +60,8 @@ fn a_refused_proof_and_a_refused_account_are_told_by_their_names() {
     agent.expect(pid, "pam_authenticate", &failed);
     let pid = run(agent, "locked", "root", &["auth", "account"]);
     agent.expect(pid, "pam_authenticate", &json!({"event.outcome": "success"}));
-    let denied = json!({"event.outcome": "failure", "event.code": "PAM_AUTH_ERR", "tellwire.auth.proof": true});
+    let denied =
+        json!({"event.outcome": "failure", "event.code": "PAM_AUTH_ERR", "tellwire.auth.proof": true});
     agent.expect(pid, "pam_account", &denied);
     let pid = run(agent, "sudo", "root", &["passwd"]);
     agent.expect(pid, "pam_chauthtok", &json!({"event.outcome": "success", "event.category": ["iam"]}));

@@ -50,7 +50,9 @@ fn name(form: Form) -> &'static str {
 /// Writes the stacks of the services that the tests use.
 pub(crate) fn stacks(folder: &Path) {
     let stack = |auth: &str, account: &str| {
-        format!("auth {auth}\naccount {account}\nsession required pam_permit.so\npassword required pam_permit.so\n")
+        format!(
+            "auth {auth}\naccount {account}\nsession required pam_permit.so\npassword required pam_permit.so\n"
+        )
     };
     let permit = "required pam_permit.so";
     let deny = "required pam_deny.so";
@@ -61,7 +63,10 @@ pub(crate) fn stacks(folder: &Path) {
         ("login", stack(deny, permit)),
         ("locked", stack(permit, deny)),
         ("unix", stack("required pam_unix.so nodelay", permit)),
-        ("nothing", "session required pam_deny.so\npassword required pam_deny.so\nauth required pam_deny.so\n".into()),
+        (
+            "nothing",
+            "session required pam_deny.so\npassword required pam_deny.so\nauth required pam_deny.so\n".into(),
+        ),
     ] {
         fs::write(folder.join(service), text).expect("a stack");
     }

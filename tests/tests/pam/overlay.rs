@@ -34,7 +34,8 @@ impl Overlay {
         let options =
             format!("lowerdir={},upperdir={},workdir={}", lower.display(), upper.display(), work.display());
         let options = std::ffi::CString::new(options).expect("no NUL");
-        mount("overlay", &merged, "overlay", MountFlags::empty(), Some(options.as_c_str())).expect("an overlay");
+        mount("overlay", &merged, "overlay", MountFlags::empty(), Some(options.as_c_str()))
+            .expect("an overlay");
         Self(merged)
     }
 
@@ -89,7 +90,8 @@ fn a_file_in_two_overlays_is_attached_to_once_and_told_once() {
     let before = agent.metric("tellwire_libraries_attached", &[]);
     let lower = agent.subfolder("lower");
     root(&lower);
-    let (one, two) = (Overlay::new(agent.folder(), "one", &lower), Overlay::new(agent.folder(), "two", &lower));
+    let (one, two) =
+        (Overlay::new(agent.folder(), "one", &lower), Overlay::new(agent.folder(), "two", &lower));
     let device = |overlay: &Overlay| fs::metadata(overlay.library()).expect("the library").dev();
     assert_ne!(device(&one), device(&two));
     let (first, second) = (Inhabitant::new(&agent, &one.0), Inhabitant::new(&agent, &two.0));

@@ -72,7 +72,11 @@ fn what_is_typed_in_the_place_of_a_name_is_withheld() {
     agent.expect(pid, "pam_authenticate", &withheld);
     // A user that there is may be told.
     let pid = run(&agent, "refuses", "nobody", &["auth"]);
-    agent.expect(pid, "pam_authenticate", &json!({"user.name": "nobody", "tellwire.auth.user_withheld": null}));
+    agent.expect(
+        pid,
+        "pam_authenticate",
+        &json!({"user.name": "nobody", "tellwire.auth.user_withheld": null}),
+    );
     for (name, output) in everything(agent, &folder.path().join("run.rec")) {
         assert!(!contains(&output, PASSWORD), "the name is in the {name}");
     }
@@ -88,7 +92,11 @@ fn names_are_told_where_that_is_asked_for_even_while_the_agent_runs() {
         agent.log().iter().any(|line| line.contains("configuration taken over")).then_some(())
     });
     let pid = run(&agent, "refuses", "stranger", &["auth"]);
-    agent.expect(pid, "pam_authenticate", &json!({"user": {"name": "stranger"}, "tellwire.auth.user_withheld": null}));
+    agent.expect(
+        pid,
+        "pam_authenticate",
+        &json!({"user": {"name": "stranger"}, "tellwire.auth.user_withheld": null}),
+    );
 }
 
 #[test]
@@ -97,5 +105,9 @@ fn a_name_that_once_succeeded_is_known() {
     let pid = run(&agent, "sshd", "directory-user", &["auth"]);
     agent.expect(pid, "pam_authenticate", &json!({"user": {"id": null, "name": "directory-user"}}));
     let pid = run(&agent, "refuses", "directory-user", &["auth"]);
-    agent.expect(pid, "pam_authenticate", &json!({"user.name": "directory-user", "event.outcome": "failure"}));
+    agent.expect(
+        pid,
+        "pam_authenticate",
+        &json!({"user.name": "directory-user", "event.outcome": "failure"}),
+    );
 }
