@@ -41,6 +41,9 @@ const PACKAGES: &[Package] = &[
         &[Need::Live, Need::Vm],
         "container images and the VM's programs",
     ),
+    package("gcc", "gcc", &[Need::Live], "programs that call libpam"),
+    package("libc6-dev", "/usr/include/stdio.h", &[Need::Live], "programs that call libpam"),
+    package("libpam0g-dev", "/usr/include/security/pam_appl.h", &[Need::Live], "programs that call libpam"),
     package("prometheus", "promtool", &[Need::Live], "scrapes and checks the metrics"),
     package("rsyslog", "/usr/sbin/rsyslogd", &[Need::Live], "takes lines by syslog"),
     package(
