@@ -17,6 +17,7 @@ use std::{
 use anyhow::{Context as _, ensure};
 use aya::Ebpf;
 use rustc_hash::FxHashMap;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::{
     Attached,
@@ -136,6 +137,9 @@ impl Libraries {
             Some(LibraryPoint { function, is_return, program })
         });
         let mut points: Vec<_> = points.collect();
+        if !points.is_empty() {
+            allow_descriptors();
+        }
         // Ends before beginnings: what has begun is forgotten at its end, or it stays.
         points.sort_by_key(|point| !point.is_return);
         Self(Arc::new(Mutex::new(Inner {
@@ -212,6 +216,14 @@ impl Libraries {
     fn inner(&self) -> MutexGuard<'_, Inner> {
         // Nothing can panic halfway through a change of it.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Each file takes a descriptor for each probe: as many as the agent may have, it does have.
+fn allow_descriptors() {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        tracing::warn!(%error, "no more descriptors: some containers may not be seen into");
     }
 }
 
