@@ -21,7 +21,9 @@ wire! {
     pub struct Notice {
         pub root: Root,
         pub tgid: u32,
-        pub reserved: u32,
+        /// 1 where the process has just changed its root directory: told whether the root is a new one or not, since the
+        /// numbers of namespaces and of directories come again at once.
+        pub changed: u32,
     }
 }
 
@@ -59,18 +61,18 @@ mod programs {
     #[inline(always)]
     pub(crate) fn look() {
         if kernel::tells_roots() {
-            look_now();
+            look_now(0);
         }
     }
 
     #[inline(never)]
-    fn look_now() -> u32 {
+    fn look_now(changed: u32) -> u32 {
         let root = if kernel::has_typed_task() { root_of(Typed::current()) } else { root_of(Ptr::current()) };
         if let Some(root) = root
-            && ROOTS.get_ptr(&root).is_none()
+            && (changed != 0 || ROOTS.get_ptr(&root).is_none())
         {
             let _full = ROOTS.insert(&root, 1, 0);
-            tell(root);
+            tell(root, changed);
         }
         0
     }
@@ -88,8 +90,8 @@ mod programs {
     }
 
     #[inline(always)]
-    fn tell(root: Root) {
-        let notice = Notice { root, tgid: kernel::current_ids().0, reserved: 0 };
+    fn tell(root: Root, changed: u32) {
+        let notice = Notice { root, tgid: kernel::current_ids().0, changed };
         // SAFETY: a ring map, and a record of the size given.
         unsafe {
             helpers::bpf_ringbuf_output(
@@ -101,13 +103,20 @@ mod programs {
         };
     }
 
+    #[inline(always)]
+    fn changed() {
+        if kernel::tells_roots() && scope::contains_current() {
+            look_now(1);
+        }
+    }
+
     /// hook: `syscalls:sys_exit_pivot_root` and `sys_exit_chroot`, `long ret` at 16: a container's root directory is
     /// there some time before its first program.
     #[tracepoint]
     pub fn root_changed(ctx: TracePointContext) -> u32 {
         // SAFETY: the format of the syscall exit tracepoints.
-        if unsafe { ctx.read_at::<i64>(16) } == Ok(0) && scope::contains_current() {
-            look();
+        if unsafe { ctx.read_at::<i64>(16) } == Ok(0) {
+            changed();
         }
         0
     }
@@ -118,8 +127,8 @@ mod programs {
             #[fexit]
             pub fn $program(ctx: FExitContext) -> i32 {
                 // SAFETY: the function has one argument, and its result stands behind it.
-                if unsafe { argument(ctx.as_ptr(), 1) } == 0 && scope::contains_current() {
-                    look();
+                if unsafe { argument(ctx.as_ptr(), 1) } == 0 {
+                    changed();
                 }
                 0
             }

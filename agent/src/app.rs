@@ -162,6 +162,7 @@ struct Assembly {
 
 impl Assembly {
     /// Puts the parts together, runs them, and drains; tells whether the books balance at the end.
+    #[expect(clippy::too_many_lines, reason = "every part is named once, in the order in which it is needed")]
     async fn run(self) -> anyhow::Result<bool> {
         let Self {
             args,
@@ -197,8 +198,7 @@ impl Assembly {
         let fanout = opened.start(config.output.queue_bytes.get() as usize, &observer)?;
         let outputs = fanout.registry();
         let readiness = readiness(&kernel);
-        let scope = scope.map(|scope| watch::channel(scope));
-        let (scope, looked_at) = scope.unzip();
+        let (scope, looked_at) = scope.map(watch::channel).unzip();
         let tools = Tools {
             libraries: kernel.libraries.clone(),
             state: pam,

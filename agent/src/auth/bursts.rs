@@ -103,7 +103,7 @@ impl Bursts {
         let source = attempt.source.map(network);
         let by_source = source.map(|source| (Key::Source(source), attempt.user.as_deref().map(hash)));
         let by_user = attempt.user.clone().map(|user| (Key::User(user), source.map(hash)));
-        [by_source, by_user].map(|counted| counted.and_then(|(key, other)| self.count(key, other, attempt)))
+        [by_source, by_user].map(|counted| counted.and_then(|(key, other)| self.count(&key, other, attempt)))
     }
 
     /// Takes a success. Gives the bursts that go on at the time, where it is the first one.
@@ -135,7 +135,7 @@ impl Bursts {
         ended
     }
 
-    fn count(&mut self, key: Key, other: Option<u64>, attempt: &Attempt) -> Option<Burst> {
+    fn count(&mut self, key: &Key, other: Option<u64>, attempt: &Attempt) -> Option<Burst> {
         let time = attempt.time;
         let part = time / self.part;
         let entry = self.table.entry(key.clone(), || Entry::new(time))?;
@@ -173,7 +173,7 @@ impl Bursts {
         entry.burst = Some(Box::new(attempt.subject));
         entry.total = recent;
         entry.first = entry.first.max(time.saturating_sub(self.window));
-        entry.burst(&key, State::Begun)
+        entry.burst(key, State::Begun)
     }
 
     #[cfg(test)]

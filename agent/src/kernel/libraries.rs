@@ -6,18 +6,30 @@ use std::{
     fmt,
     os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        mpsc::{SyncSender, TrySendError, sync_channel},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, ensure};
 use aya::Ebpf;
 use rustc_hash::FxHashMap;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::{
     Attached,
     probes::Hook,
     uretprobe::{UprobeEvents, run_at},
 };
+
+/// Nothing is closed for so long after an attachment.
+const HELD: Duration = Duration::from_millis(100);
+
+/// Files that can wait for their probes to be taken away.
+const LEAVING: usize = 1024;
 
 /// All attachments of the agent. Clones are the same.
 #[derive(Clone)]
@@ -29,8 +41,74 @@ struct Inner {
     points: Vec<LibraryPoint>,
     attached: FxHashMap<Attachment, Vec<OwnedFd>>,
     next: u64,
+    /// Closes what is let go of.
+    reaper: Option<JoinHandle<()>>,
+    leaving: Option<SyncSender<Vec<OwnedFd>>>,
+    pace: Pace,
     /// Nothing is attached any more.
     closed: bool,
+}
+
+impl Inner {
+    /// Closes descriptors where nobody waits for it.
+    fn leave(&mut self, descriptors: Vec<OwnedFd>) {
+        if self.reaper.is_none() {
+            let (leaving, left) = sync_channel::<Vec<OwnedFd>>(LEAVING);
+            self.leaving = Some(leaving);
+            let pace = self.pace.clone();
+            let reap = move || {
+                for descriptor in left.into_iter().flatten() {
+                    pace.wait();
+                    drop(descriptor);
+                }
+            };
+            self.reaper = Some(thread::spawn(reap));
+        }
+        if let Some(leaving) = &self.leaving
+            && let Err(TrySendError::Full(descriptors) | TrySendError::Disconnected(descriptors)) =
+                leaving.try_send(descriptors)
+        {
+            close(descriptors);
+        }
+    }
+}
+
+/// Keeps those who close from being in the way of those who attach: the kernel lets nobody attach while it waits until a
+/// probe runs nowhere any more, which is tens of milliseconds for each.
+#[derive(Clone, Default)]
+struct Pace(Arc<(Mutex<Held>, Condvar)>);
+
+#[derive(Default)]
+struct Held {
+    until: Option<Instant>,
+    ended: bool,
+}
+
+impl Pace {
+    /// Somebody attaches now, and others may soon.
+    fn hold(&self) {
+        self.held().until = Some(Instant::now() + HELD);
+    }
+
+    /// From now on nobody attaches any more.
+    fn end(&self) {
+        self.held().ended = true;
+        self.0.1.notify_all();
+    }
+
+    /// Waits until nobody attaches.
+    fn wait(&self) {
+        let mut held = self.held();
+        while !held.ended
+            && let Some(left) = held.until.and_then(|until| until.checked_duration_since(Instant::now()))
+        {
+            held = self.0.1.wait_timeout(held, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A program for a function of the library.
@@ -59,6 +137,9 @@ impl Libraries {
             Some(LibraryPoint { function, is_return, program })
         });
         let mut points: Vec<_> = points.collect();
+        if !points.is_empty() {
+            allow_descriptors();
+        }
         // Ends before beginnings: what has begun is forgotten at its end, or it stays.
         points.sort_by_key(|point| !point.is_return);
         Self(Arc::new(Mutex::new(Inner {
@@ -66,6 +147,9 @@ impl Libraries {
             points,
             attached: FxHashMap::default(),
             next: 0,
+            reaper: None,
+            leaving: None,
+            pace: Pace::default(),
             closed: false,
         })))
     }
@@ -89,6 +173,7 @@ impl Libraries {
         let mut inner = self.inner();
         ensure!(!inner.closed, "the agent stops");
         let events = inner.events.clone().map_err(anyhow::Error::msg)?;
+        inner.pace.hold();
         let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
         let mut descriptors = Vec::with_capacity(inner.points.len());
         for LibraryPoint { function, is_return, program } in &inner.points {
@@ -106,10 +191,12 @@ impl Libraries {
         Ok(attachment)
     }
 
-    /// Takes the probes of a file away.
+    /// Takes the probes of a file away, in a while.
     pub(crate) fn detach(&self, attachment: Attachment) {
-        let descriptors = self.inner().attached.remove(&attachment);
-        close(descriptors.into_iter().flatten().collect());
+        let mut inner = self.inner();
+        if let Some(descriptors) = inner.attached.remove(&attachment) {
+            inner.leave(descriptors);
+        }
     }
 
     /// Takes all probes away, for good.
@@ -118,6 +205,12 @@ impl Libraries {
         inner.closed = true;
         let descriptors = std::mem::take(&mut inner.attached).into_values().flatten().collect();
         close(descriptors);
+        // What is on its way out is waited for too: nothing of it may run when the books are closed.
+        inner.leaving = None;
+        inner.pace.end();
+        if let Some(reaper) = inner.reaper.take() {
+            let _ended = reaper.join();
+        }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -126,11 +219,19 @@ impl Libraries {
     }
 }
 
+/// Each file takes a descriptor for each probe: as many as the agent may have, it does have.
+fn allow_descriptors() {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        tracing::warn!(%error, "no more descriptors: some containers may not be seen into");
+    }
+}
+
 /// The kernel waits for the programs that run at each of them; for all it takes no longer than for one.
 fn close(descriptors: Vec<OwnedFd>) {
     let mut threads = Vec::with_capacity(descriptors.len());
     for descriptor in descriptors {
-        threads.push(std::thread::spawn(move || drop(descriptor)));
+        threads.push(thread::spawn(move || drop(descriptor)));
     }
     for thread in threads {
         // It has nothing to say.

@@ -1,4 +1,4 @@
-//! Probes on functions in user space, by perf_event_open(2); and whether the kernel can be trusted with their returns.
+//! Probes on functions in user space, by `perf_event_open(2)`; and whether the kernel can be trusted with their returns.
 //!
 //! From 6.11 on x86-64 returns to a probed function's caller by a system call of its own, which seccomp filters that
 //! list what is allowed do not know: until 6.14 lets it pass all filters, such a process ends by a signal. So it is tried
@@ -23,7 +23,7 @@ pub(super) struct UprobeEvents {
     return_bit: u32,
 }
 
-/// `struct perf_event_attr` up to `config2`, include/uapi/linux/perf_event.h (v6.18): `PERF_ATTR_SIZE_VER1`.
+/// `struct perf_event_attr` up to `config2`, `include/uapi/linux/perf_event.h` (v6.18): `PERF_ATTR_SIZE_VER1`.
 #[repr(C)]
 #[derive(Default)]
 struct Attributes {
@@ -123,9 +123,8 @@ pub(super) fn try_out(events: UprobeEvents) -> anyhow::Result<()> {
     let status = confined_child()?;
     drop(probe);
     match status {
-        Status::Returned => Ok(()),
-        // It got past the function, or never to it: nothing of what is asked was seen.
-        Status::NotConfined => Ok(()),
+        // Where nothing can be confined, nothing is harmed.
+        Status::Returned | Status::NotConfined => Ok(()),
         Status::Ended(status) => {
             bail!("a confined process does not come back from a probed function (wait status {status:#x})")
         }

@@ -220,8 +220,8 @@ impl Discovery {
     }
 
     fn take_notices(&mut self) {
-        while let Some(Notice { root, tgid, .. }) = self.notices.take() {
-            match self.enter(tgid) {
+        while let Some(Notice { root, tgid, changed }) = self.notices.take() {
+            match self.enter(tgid, changed != 0) {
                 Some(id) if Some(id) == self.own => {}
                 Some(id) => {
                     if let Some(known) = self.known.get_mut(&id)
@@ -236,18 +236,20 @@ impl Discovery {
         }
     }
 
-    /// Looks into the root directory of a process, if that is a new one.
-    fn enter(&mut self, pid: u32) -> Option<RootId> {
-        let directory = RootDirectory::open(&self.path(pid), false).ok()?;
+    /// Looks into the root directory of a process, if that is a new one or may be.
+    fn enter(&mut self, pid: u32, is_new: bool) -> Option<RootId> {
+        let directory = RootDirectory::open(&self.path(pid), false)
+            .inspect_err(|error| tracing::debug!(pid, %error, "a root directory is not opened"))
+            .ok()?;
         let id = directory.id(mount_namespace(&self.host, pid)?);
-        if Some(id) == self.own || self.known.contains_key(&id) {
+        if Some(id) == self.own || (!is_new && self.known.contains_key(&id)) {
             return Some(id);
         }
-        self.known.insert(id, Known { pid, ..Known::default() });
+        self.known.entry(id).or_default().pid = pid;
         // Users first: what is told from the moment of attaching on must know them.
         self.read_users(id, &directory);
         let Seen { attached, refused } = self.table.look(id, &directory, &self.books);
-        tracing::debug!(pid, ?attached, ?refused, "a new root directory");
+        tracing::debug!(pid, ?id, ?attached, ?refused, "a new root directory");
         Some(id)
     }
 
@@ -295,7 +297,7 @@ impl Discovery {
             match self.known.get_mut(&id) {
                 Some(known) => known.pid = pid,
                 None => {
-                    self.enter(pid);
+                    self.enter(pid, true);
                 }
             }
         }

@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-/// `PAM_SILENT`, security/_pam_types.h of Linux-PAM 1.5.2.
+/// `PAM_SILENT`, `security/_pam_types.h` of Linux-PAM 1.5.2.
 const SILENT: u32 = 0x8000;
 
 /// What the tables know of a PAM call.
