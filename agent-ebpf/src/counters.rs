@@ -42,8 +42,20 @@ pub const CREDENTIALS: u32 = CONNECTS + 2 * 3 * 16;
 /// Payload of closed connections that this host opened, in bytes. How many they are the ledger says.
 pub const BYTES_SENT: u32 = CREDENTIALS + 2 * 16;
 pub const BYTES_RECEIVED: u32 = BYTES_SENT + 1;
+/// `PAM_CALLS + call`, see [`crate::pam::Call`].
+pub const PAM_CALLS: u32 = BYTES_SENT + 2;
+/// `AUTH + service * 4 + outcome`, see [`crate::pam::Service`] and [`crate::pam::Outcome`].
+pub const AUTH: u32 = PAM_CALLS + 8;
+/// `SESSIONS_OPENED + service`: sessions that were opened.
+pub const SESSIONS_OPENED: u32 = AUTH + 5 * 4;
+/// `SESSIONS_CLOSED + service`: of these, those that were closed, or whose transaction was ended without.
+pub const SESSIONS_CLOSED: u32 = SESSIONS_OPENED + 5;
+/// PAM calls without names: their `pam_start` was not seen, or had no room.
+pub const PAM_UNTRACKED: u32 = SESSIONS_CLOSED + 5;
+/// Transactions that had no room.
+pub const PAM_REFUSED: u32 = PAM_UNTRACKED + 1;
 /// One past the last counter.
-pub const END: u32 = BYTES_SENT + 2;
+pub const END: u32 = PAM_REFUSED + 1;
 
 #[cfg(target_arch = "bpf")]
 pub(crate) use programs::{Term, add, count, count_by, ledger};

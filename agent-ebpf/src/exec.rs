@@ -81,7 +81,7 @@ mod programs {
         exec_failed,
         kernel::{self, Pointer, Ptr, Typed, argument, offset},
         path::{self, Walk},
-        scope,
+        roots, scope,
         settings::ARGS_LIMIT,
         task,
         wire::{Header, Kind, Span, Subject},
@@ -148,6 +148,7 @@ mod programs {
         if !scope::contains_current() {
             return None;
         }
+        roots::look();
         if kernel::has_typed_task() {
             tell(Typed::current(), Ptr(bprm), caller_tid)
         } else {

@@ -73,6 +73,18 @@ pub(crate) fn exit_has_group_dead() -> bool {
     frozen!(HOST.exit_has_group_dead) != 0
 }
 
+/// Whether returns of functions in user space are not probed.
+#[inline(always)]
+pub(crate) fn has_entry_probes_alone() -> bool {
+    frozen!(HOST.entry_probes_alone) != 0
+}
+
+/// Whether the agent wants to hear of new root directories.
+#[inline(always)]
+pub(crate) fn tells_roots() -> bool {
+    frozen!(HOST.roots_told) != 0
+}
+
 /// The system call number of the credential call with this index.
 #[inline(always)]
 pub(crate) fn credential_call(index: usize) -> u32 {

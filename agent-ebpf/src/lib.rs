@@ -3,7 +3,7 @@
 //! Built for BPF this crate is every program of tellwire. Built for the host it is the layout
 //! of the records, the counters and the field table, and nothing else. A family's wire structs
 //! and its programs stand in one file: `process` (fork, exit), `exec`, `exec_failed`, `network` (connect),
-//! `connection` (what ties a connect together), `close`, `privilege`, `cgroup`.
+//! `connection` (what ties a connect together), `close`, `privilege`, `pam`, `roots`, `cgroup`.
 #![no_std]
 #![cfg_attr(
     not(target_arch = "bpf"),
@@ -20,6 +20,7 @@
         clippy::cast_possible_truncation,
         reason = "every bound is stated where it is used, for the verifier"
     ),
+    allow(unexpected_cfgs, reason = "aya-build says by `bpf_target_arch` whose registers the kernel has"),
     allow(clippy::inline_always, reason = "the verifier knows bounds within a function only"),
     allow(clippy::indexing_slicing, reason = "constant indexes into fixed arrays"),
     allow(
@@ -46,8 +47,10 @@ pub mod connection;
 pub mod exec;
 pub mod exec_failed;
 pub mod network;
+pub mod pam;
 pub mod privilege;
 pub mod process;
+pub mod roots;
 
 #[cfg(target_arch = "bpf")]
 mod address;

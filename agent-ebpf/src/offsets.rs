@@ -116,6 +116,8 @@ offsets! {
     required mount_mnt [0] = "mount.mnt";
     required vfsmount_root [8] = "vfsmount.mnt_root";
     required fs_pwd [16] = "fs_struct.pwd";
+    required fs_root [16] = "fs_struct.root";
+    required dentry_inode [8] = "dentry.d_inode";
 
     required inode_ino [8] = "inode.i_ino";
     required inode_mode [2] = "inode.i_mode";

@@ -16,6 +16,10 @@ wire! {
         pub exit_has_group_dead: u32,
         /// 1 if the kernel hands out the current task as a typed pointer (`bpf_get_current_task_btf`, since 5.11).
         pub typed_task: u32,
+        /// 1 if returns of functions in user space are not probed.
+        pub entry_probes_alone: u32,
+        /// 1 if the agent wants to hear of root directories that it has not seen, see [`crate::roots`].
+        pub roots_told: u32,
         /// Keeps the struct free of padding.
         pub reserved: u32,
         /// System call numbers of this architecture, by the order of [`crate::privilege::Call`].
@@ -55,6 +59,8 @@ impl Host {
         scoped: 0,
         exit_has_group_dead: 0,
         typed_task: 0,
+        entry_probes_alone: 0,
+        roots_told: 0,
         reserved: 0,
         credential_calls: [u32::MAX; 10],
         exec_path_registers: [u32::MAX; 4],

@@ -71,18 +71,20 @@ names! {
         /// A cgroup was removed. Makes no line.
         CgroupRmdir = 7 => "cgroup_rmdir",
         Close = 8 => "close",
+        /// A call of libpam; [`crate::pam::Call`] says which.
+        Pam = 9 => "pam",
     }
 }
 
 impl Kind {
-    pub const COUNT: usize = 9;
+    pub const COUNT: usize = 10;
 
     /// The ring that carries this kind.
     pub const fn ring(self) -> Ring {
         match self {
             Self::Fork | Self::Exec | Self::ExecFailed | Self::Exit => Ring::Process,
             Self::Connect | Self::Close => Ring::Network,
-            Self::Credentials | Self::CgroupMkdir | Self::CgroupRmdir => Ring::Urgent,
+            Self::Credentials | Self::CgroupMkdir | Self::CgroupRmdir | Self::Pam => Ring::Urgent,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The only place that knows all parts: configuration → parts, in order → run → drain.
 
 mod last;
+mod libraries;
 mod options;
 mod reload;
 mod running;
@@ -16,18 +17,20 @@ use tellwire_ebpf::wire::{Ring, Subject};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
-    sync::mpsc,
+    sync::{mpsc, watch},
 };
 use tokio_util::sync::CancellationToken;
 
 use self::{
     last::Last,
+    libraries::{Looking, Tools, look},
     options::options,
     reload::Reloader,
     running::{Running, Signals},
     tasks::{harvest, kernel_log, observer, on_a_thread},
 };
 use crate::{
+    audit,
     books::Books,
     cli::RunArgs,
     config::{self, Config, Label, Listen},
@@ -49,6 +52,7 @@ use crate::{
     metrics::{Histograms, Metrics, Parts},
     outputs::{Fanout, Opened, Registry},
     own::{self, Own},
+    pam::PamBooks,
     pipeline::{Folds, Judge, Order, Outbox, Pipeline, Recorder, Selection, State},
     redact::Redactor,
     rules::{RuleBooks, Rules},
@@ -82,7 +86,8 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
     };
     support::check_capabilities().map_err(Failure::privilege)?;
     let scoped = !config.agent.cgroups.is_empty();
-    let (support, btf) = support::Support::detect(&host, scoped).map_err(Failure::unavailable)?;
+    let (support, btf) =
+        support::Support::detect(&host, scoped, config.auth.pam).map_err(Failure::unavailable)?;
     let scope = if scoped {
         Some(Scope::new(&config.agent.cgroups, &support.hierarchies).map_err(Failure::usage)?)
     } else {
@@ -116,6 +121,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
         host,
         support,
         kernel,
+        scope,
         attached,
         opened,
         listener,
@@ -145,6 +151,7 @@ struct Assembly {
     host: HostRoot,
     support: support::Support,
     kernel: Kernel,
+    scope: Option<Scope>,
     /// When the programs were attached, by boot time.
     attached: u64,
     opened: Opened,
@@ -155,6 +162,7 @@ struct Assembly {
 
 impl Assembly {
     /// Puts the parts together, runs them, and drains; tells whether the books balance at the end.
+    #[expect(clippy::too_many_lines, reason = "every part is named once, in the order in which it is needed")]
     async fn run(self) -> anyhow::Result<bool> {
         let Self {
             args,
@@ -165,6 +173,7 @@ impl Assembly {
             host,
             support,
             mut kernel,
+            scope,
             attached,
             opened,
             listener,
@@ -176,7 +185,7 @@ impl Assembly {
         let hangup = signal(SignalKind::hangup()).context("listening for signals")?;
         let cancel = CancellationToken::new();
         let _kernel_log = (options.log_level != 0).then(|| kernel_log(&mut kernel, &cancel));
-        let Sources { rings, books: kernel_books, pending, wake, controls, filter } =
+        let Sources { rings, books: kernel_books, pending, wake, controls, filter, pam, roots } =
             kernel.take_sources(&options)?;
         let filter = Arc::new(filter);
         let rule_books = Arc::new(RuleBooks::default());
@@ -189,7 +198,17 @@ impl Assembly {
         let fanout = opened.start(config.output.queue_bytes.get() as usize, &observer)?;
         let outputs = fanout.registry();
         let readiness = readiness(&kernel);
-        let counters = (Arc::clone(&kernel_books), Arc::clone(&books), histograms.clone());
+        let (scope, looked_at) = scope.map(watch::channel).unzip();
+        let tools = Tools {
+            libraries: kernel.libraries.clone(),
+            state: pam,
+            notices: roots,
+            readiness: Arc::clone(&readiness),
+            scope: looked_at,
+        };
+        let Looking { books: pam_books, known, host_mounts } = look(&config, &host, tools, &cancel);
+        let libraries = Arc::clone(&pam_books);
+        let counters = (Arc::clone(&kernel_books), Arc::clone(&books), pam_books, histograms.clone());
         let judged = (Arc::clone(&filter), Arc::clone(&rule_books));
         let parts = scraped(counters, judged, outputs.clone(), rings.usages(), &kernel, &options, &support);
         let ring_bytes = parts.rings.iter().map(|(_, bytes, _)| bytes).sum();
@@ -200,6 +219,9 @@ impl Assembly {
         let mut state =
             state(&config, &host, &support, &mut kernel, &redactor, (&boot_id, &agent), histograms)?;
 
+        let audit = audit::start(&config, &host, &boot_id, &books, &readiness, &cancel);
+        state.host_mounts = host_mounts;
+        state.libraries = Some(libraries);
         judge_by(&config, filter, &rule_books, &mut state)?;
         let last = Last::open(&config.agent.state_dir, &agent.ephemeral_id, &boot_id, &readiness);
         let (orders, told) = mpsc::channel(ORDERS);
@@ -217,11 +239,13 @@ impl Assembly {
             wake,
             pending,
             redactor,
+            known,
             state,
             outbox: Outbox::new(fanout, Selection::new(&config.agent)),
             books: Arc::clone(&books),
             readiness: Arc::clone(&readiness),
             removed,
+            audit,
             own: Own::new(own, attached),
             orders: told,
             poll_interval: config.kernel.poll_interval.get(),
@@ -236,6 +260,7 @@ impl Assembly {
             host,
             hierarchies: support.hierarchies,
             controls,
+            scope,
             level,
             outputs,
             observer,
@@ -315,7 +340,7 @@ fn serve(
 
 /// The parts that a scrape asks.
 fn scraped(
-    counters: (Arc<KernelBooks>, Arc<Books>, Histograms),
+    counters: (Arc<KernelBooks>, Arc<Books>, Arc<PamBooks>, Histograms),
     judged: (Arc<KernelFilter>, Arc<RuleBooks>),
     outputs: Registry,
     rings: Vec<(Ring, u64, Usage)>,
@@ -323,13 +348,14 @@ fn scraped(
     options: &Options,
     support: &support::Support,
 ) -> Parts {
-    let (kernel_books, books, histograms) = counters;
+    let (kernel_books, books, pam, histograms) = counters;
     let (filter, rules) = judged;
     Parts {
         filter,
         rules,
         kernel: kernel_books,
         books,
+        pam,
         outputs,
         probes: kernel.probes.clone(),
         programs: kernel.program_handles(),
@@ -378,6 +404,8 @@ fn state(
     let origin = Origin::new(&identity, agent, place(&config.agent))?;
     let mut state = State::new(processes, containers, users, origin, host.all_capabilities(), histograms);
     state.command_line = config.agent.command_line;
+    state.scoped = !config.agent.cgroups.is_empty();
+    state.configure_auth(&config.auth);
     state.folds = Folds::new(config.agent.fold_window.get());
     Ok(state)
 }

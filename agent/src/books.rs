@@ -3,7 +3,10 @@
 //! Plain atomics, written by the pipeline and read when scraped. Together with the kernel's ledger
 //! they answer whether anything was lost, see [`Audit`].
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::{
+    ops::Deref,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+};
 
 use rustc_hash::FxHashMap;
 use tellwire_ebpf::{
@@ -11,7 +14,28 @@ use tellwire_ebpf::{
     wire::{Header, Kind, Ring},
 };
 
-use crate::{events::action::Action, pipeline::LeftOut, redact::Rule};
+use crate::{
+    audit::books::AuditBooks, events::action::Action, outputs::ACTIONS, pipeline::LeftOut, redact::Rule,
+};
+
+/// A counter for each action.
+#[derive(Debug)]
+pub(crate) struct ByAction([AtomicU64; ACTIONS]);
+
+impl Default for ByAction {
+    // The library has a default for 32 of them at the most.
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| AtomicU64::new(0)))
+    }
+}
+
+impl Deref for ByAction {
+    type Target = [AtomicU64];
+
+    fn deref(&self) -> &[AtomicU64] {
+        &self.0
+    }
+}
 
 /// Counters of the pipeline.
 #[derive(Debug, Default)]
@@ -23,15 +47,15 @@ pub(crate) struct Books {
     /// Records of no kind at all.
     pub(crate) unknown_records: AtomicU64,
     /// Events that the agent derived, by action; the kernel counts the others.
-    pub(crate) derived: [AtomicU64; Action::COUNT],
+    pub(crate) derived: ByAction,
     /// Lines made, by action.
-    pub(crate) lines: [AtomicU64; Action::COUNT],
+    pub(crate) lines: ByAction,
     /// Events that make no line of their own, by reason and action.
-    pub(crate) left_out: [[AtomicU64; Action::COUNT]; LeftOut::ALL.len()],
+    pub(crate) left_out: [ByAction; LeftOut::ALL.len()],
     /// Of the lines, those that stand for several events.
     pub(crate) summaries: AtomicU64,
     /// Lines that could not be encoded, by action.
-    pub(crate) encode_errors: [AtomicU64; Action::COUNT],
+    pub(crate) encode_errors: ByAction,
     /// Connects whose outcome never came.
     pub(crate) swept_connects: AtomicU64,
     /// Of these, those of a process that is not known: they make no line.
@@ -56,6 +80,10 @@ pub(crate) struct Books {
     pub(crate) config_refused: AtomicBool,
     /// When the configuration in use was read, in seconds since 1970.
     pub(crate) config_time: AtomicU64,
+    /// Bursts of failed authentications: from one source, for one user.
+    pub(crate) bursts: [AtomicU64; 2],
+    /// What became of audit records.
+    pub(crate) audit: AuditBooks,
     /// Events whose container was looked up: in a container, on the host.
     pub(crate) enriched_container: AtomicU64,
     pub(crate) enriched_host: AtomicU64,
@@ -72,6 +100,11 @@ impl Books {
         if let Some(counters) = self.left_out.get(why as usize) {
             Self::add(counters, action as usize);
         }
+    }
+
+    /// Counts one.
+    pub(crate) fn count(counter: &AtomicU64) {
+        counter.fetch_add(1, Relaxed);
     }
 
     pub(crate) fn add(counters: &[AtomicU64], index: usize) {

@@ -8,10 +8,12 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use crate::{
+    audit,
     config::Rule,
     failure::Failure,
     host::HostRoot,
     kernel::{Attached, Kernel, offsets, options::Options, probes::Point, support},
+    pam::{self, HostLibraries},
     rules::{Placement, placements},
     scope::Scope,
 };
@@ -22,20 +24,24 @@ use crate::{
 pub(crate) fn report(as_json: bool, rules: &[Rule]) -> Result<(String, bool), Failure> {
     support::check_capabilities().map_err(Failure::privilege)?;
     let host = HostRoot::new("/");
-    let (support, btf) = support::Support::detect(&host, true).map_err(Failure::unavailable)?;
+    let (support, btf) = support::Support::detect(&host, true, true).map_err(Failure::unavailable)?;
     let offsets = offsets::resolve(&btf).map_err(Failure::unavailable)?;
     drop(btf);
     let options = Options::smallest();
     let kernel =
         Kernel::load(&options, &support, &offsets, Some(&Scope::nothing())).map_err(Failure::unavailable)?;
-    let report = Report { support: &support, kernel: &kernel, rules: placements(rules) };
+    let libraries = pam::on_host(&host, &kernel.libraries);
+    let audit = audit::facts(&host);
+    let report = Report { audit, support: &support, kernel: &kernel, libraries, rules: placements(rules) };
     let text = if as_json { format!("{:#}\n", report.json()) } else { report.text() };
     Ok((text, kernel.any_attached()))
 }
 
 struct Report<'a> {
+    audit: audit::Facts,
     support: &'a support::Support,
     kernel: &'a Kernel,
+    libraries: HostLibraries,
     rules: Vec<Placement>,
 }
 
@@ -76,6 +82,12 @@ impl Report<'_> {
             "cgroup_v1": self.support.hierarchies.v1.as_ref().map(|v1| &v1.controller),
             "possible_cpus": crate::kernel::possible_cpus(),
             "probes": probes,
+            "audit": {
+                "connected": self.audit.failure.is_none(),
+                "enabled": self.audit.is_enabled(),
+                "reason": self.audit.reason(),
+            },
+            "libpam": self.libraries.json(),
             "rules": self.rules.iter().map(|placement| {
                 let Placement { rule, in_kernel, why } = placement;
                 let in_kernel: Vec<_> = in_kernel.iter().map(|action| action.name()).collect();
@@ -108,6 +120,12 @@ impl Report<'_> {
                 let _infallible = writeln!(text, "{:21}{note}", "");
             }
         }
+        let mark = if self.audit.failure.is_none() { "yes" } else { "NO" };
+        let _infallible = writeln!(text, "{mark:<4}{:<17}what sshd, libpam, sudo and others report", "audit");
+        if let Some(reason) = self.audit.reason() {
+            let _infallible = writeln!(text, "{:21}{reason}", "");
+        }
+        let _infallible = writeln!(text, "\nlibpam      {}", self.libraries.text());
         if !self.rules.is_empty() {
             let _infallible = writeln!(text, "\nrules");
         }

@@ -3,6 +3,7 @@
 //! The doc comment of each key is its manual: `tellwire config default` prints it. A flag goes
 //! over its environment variable over the file over the default, decided in [`layer`] alone.
 
+mod auth;
 mod changes;
 mod checks;
 mod choices;
@@ -26,9 +27,11 @@ use serde::{Deserialize, Serialize};
 use crate::cli::{Given, RunArgs};
 use crate::rules::placements;
 
+pub(crate) use auth::Auth;
 pub(crate) use changes::Changed;
 pub(crate) use choices::{
     Effect, Format, KernelLog, Label, Listen, LogLevel, Profile, RuleOutcome, Style, SyslogFormat,
+    UnknownUserNames,
 };
 pub(crate) use error::{ConfigError, nearest};
 pub(crate) use kernel::Kernel;
@@ -48,6 +51,7 @@ pub(crate) struct Config {
     pub(crate) kernel: Kernel,
     pub(crate) processes: Processes,
     pub(crate) redaction: Redaction,
+    pub(crate) auth: Auth,
     pub(crate) output: Output,
     pub(crate) http: Http,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -231,7 +235,7 @@ fn from_file(path: &Path, known_types: &[&str]) -> Result<(Config, Sources), Con
 
 /// Flags and environment over what is there.
 fn layer(config: &mut Config, sources: &mut Sources, args: &RunArgs) {
-    let Config { agent, kernel, processes: _, redaction: _, output, http, rules: _ } = config;
+    let Config { agent, kernel, processes: _, redaction: _, auth: _, output, http, rules: _ } = config;
     let mut over = Over { sources, args };
     over.set(&mut agent.profile, args.profile, "agent.profile", "profile");
     over.set(&mut agent.types, unless_empty(&args.types), "agent.types", "types");

@@ -1,6 +1,8 @@
 //! tellwire: what happens on this host, from the kernel, as exact metrics and JSON lines.
 
 mod app;
+mod audit;
+mod auth;
 mod books;
 mod check;
 mod cli;
@@ -16,6 +18,7 @@ mod logging;
 mod metrics;
 mod outputs;
 mod own;
+mod pam;
 mod pipeline;
 mod redact;
 mod rules;

@@ -35,6 +35,7 @@ pub(crate) use self::{
     state::State,
 };
 use crate::{
+    audit::{Feed, Record},
     books::Books,
     config::{self, Config},
     http::Readiness,
@@ -46,6 +47,7 @@ use crate::{
     lines::{clock::boot_now, own::Notice},
     outputs::Swap,
     own::{Desk, Own},
+    pam::KnownUsers,
     redact::Redactor,
     rules::Rules,
 };
@@ -55,6 +57,9 @@ const HOUSEKEEPING: Duration = Duration::from_secs(5);
 
 /// The longest that the reader sleeps when nothing happens.
 const IDLE: Duration = Duration::from_millis(100);
+
+/// Audit records that are taken in one cycle at the most.
+const REPORTED: usize = 1024;
 
 /// A removed cgroup, for whoever harvests its counters: hierarchy and id.
 pub(crate) type Removed = (u64, u64);
@@ -87,11 +92,14 @@ pub(crate) struct Pipeline {
     pub(crate) wake: Wake,
     pub(crate) pending: PendingConnects,
     pub(crate) redactor: Redactor,
+    /// Which names are users.
+    pub(crate) known: KnownUsers,
     pub(crate) state: State,
     pub(crate) outbox: Outbox,
     pub(crate) books: Arc<Books>,
     pub(crate) readiness: Arc<Readiness>,
     pub(crate) removed: mpsc::Sender<Removed>,
+    pub(crate) audit: Feed,
     pub(crate) own: Own,
     pub(crate) orders: mpsc::Receiver<Order>,
     /// How often the rings are read under traffic.
@@ -135,6 +143,10 @@ impl Pipeline {
         }
         kernel.detach();
         while self.cycle() > 0 {}
+        for record in self.audit.rest().await {
+            self.audit(record);
+        }
+        self.state.settle_merging(None, &mut self.outbox, &self.books);
         self.sweep(None);
         self.publish();
         while let Ok(order) = self.orders.try_recv() {
@@ -150,10 +162,36 @@ impl Pipeline {
     }
 
     fn cycle(&mut self) -> usize {
-        let Self { rings, redactor, state, outbox, books, removed, recorder, .. } = self;
+        // What an audit record tells of was in the rings before it: they are emptied first, so that its process is known.
+        let mut reported = Vec::new();
+        while reported.len() < REPORTED
+            && let Some(record) = self.audit.next()
+        {
+            reported.push(record);
+        }
+        let taken = self.drain() + reported.len();
+        for record in reported {
+            self.audit(record);
+        }
+        let Self { state, outbox, books, .. } = self;
+        state.settle_merging(Some(boot_now()), outbox, books);
+        outbox.flush();
+        taken
+    }
+
+    fn audit(&mut self, record: Record) {
+        let Self { redactor, state, outbox, books, .. } = self;
+        let record = record.redacted(redactor);
+        state.audit(record, outbox, books);
+    }
+
+    fn drain(&mut self) -> usize {
+        let Self { rings, redactor, known, state, outbox, books, removed, recorder, .. } = self;
         state.users.set_time(std::time::Instant::now());
-        let taken = rings.cycle(|ring, bytes| {
-            // First of all: nothing behind this line has seen a secret.
+        rings.cycle(|ring, bytes| {
+            // First of all: nothing behind these lines has seen a secret.
+            let screened = known.screen(bytes, &mut state.users);
+            let bytes = screened.as_deref().unwrap_or(bytes);
             let redacted = redactor.record(bytes, books);
             let bytes = redacted.as_deref().unwrap_or(bytes);
             if let Some(Err(error)) = recorder.as_mut().map(|recorder| recorder.put(ring, bytes)) {
@@ -161,9 +199,7 @@ impl Pipeline {
                 *recorder = None;
             }
             state.record(ring, bytes, outbox, books, removed);
-        });
-        outbox.flush();
-        taken
+        })
     }
 
     fn obey(&mut self, order: Order, reason: &mut &'static str) {
@@ -189,8 +225,10 @@ impl Pipeline {
         }
         self.outbox.change(Selection::new(&config.agent), outputs);
         self.redactor = redactor;
+        self.known.set_policy(config.auth.unknown_user_names);
         self.state.command_line = config.agent.command_line;
         self.state.folds.set_window(config.agent.fold_window.get());
+        self.state.configure_auth(&config.auth);
         self.poll_interval = config.kernel.poll_interval.get();
         let config::Processes { max, keep_exited } = &config.processes;
         let kept = u64::try_from(keep_exited.get().as_nanos()).unwrap_or(u64::MAX);
@@ -236,6 +274,7 @@ impl Pipeline {
             tracing::warn!(%error, "pending connects not swept");
         }
         state.tell_folded(now, outbox, books);
+        state.settle_attempts(now, outbox, books);
         outbox.flush();
     }
 

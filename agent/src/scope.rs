@@ -20,7 +20,7 @@ pub(crate) enum ScopeError {
 }
 
 /// Directories of chosen cgroups, each with the hierarchy it belongs to.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Scope(Vec<(PathBuf, u64)>);
 
 impl Scope {
@@ -76,6 +76,20 @@ impl Scope {
             });
         }
         keys
+    }
+}
+
+impl Scope {
+    /// The processes that are in these cgroups now.
+    pub(crate) fn processes(&self) -> Vec<u32> {
+        let mut processes = Vec::new();
+        for (directory, _) in &self.0 {
+            walk(directory, &mut |path| {
+                let there = fs::read_to_string(path.join("cgroup.procs")).unwrap_or_default();
+                processes.extend(there.lines().filter_map(|line| line.parse::<u32>().ok()));
+            });
+        }
+        processes
     }
 }
 

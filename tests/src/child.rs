@@ -54,6 +54,20 @@ impl Child {
         status
     }
 
+    /// Its status, if it has ended.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        if self.status.is_none() {
+            let ended = waitpid(Some(self.id()), WaitOptions::NOHANG).expect("a child to ask for");
+            self.status = ended.map(|(_, status)| ExitStatus::from_raw(status.as_raw()));
+        }
+        self.status
+    }
+
+    /// What a child that ended before its time had to say.
+    pub fn last_words(&mut self) -> String {
+        self.report().as_str().unwrap_or("nothing").to_owned()
+    }
+
     /// Waits for its end, which must be a good one, and gives what its closure returned.
     pub fn join(mut self) -> Value {
         let status = self.wait();

@@ -15,9 +15,11 @@
 )]
 
 mod agent;
+pub mod auditing;
 pub mod bpf;
 mod cgroup;
 mod child;
+pub mod debian;
 pub mod ecs;
 mod http;
 pub mod image;
@@ -26,11 +28,13 @@ mod log;
 mod matching;
 mod metrics;
 pub mod net;
+pub mod private;
 pub mod program;
 pub mod raced;
 pub mod runtime;
 mod setup;
 pub mod sys;
+pub mod terminal;
 pub mod uring;
 mod wait;
 

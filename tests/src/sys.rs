@@ -21,11 +21,21 @@ use crate::wait::until;
 
 /// execve(2), with an empty environment. Comes back only where it fails.
 pub fn execve<A: AsRef<[u8]>>(path: &Path, args: &[A]) -> io::Error {
+    execve_with(path, args, &[])
+}
+
+fn execve_with<A: AsRef<[u8]>>(path: &Path, args: &[A], environment: &[&str]) -> io::Error {
     let path = CString::new(path.as_os_str().as_bytes()).expect("a path without NUL");
-    let args = Vector::new(args);
+    let (args, environment) = (Vector::new(args), Vector::new(environment));
     // SAFETY: the strings live until the call is over.
-    unsafe { libc::execve(path.as_ptr(), args.pointers.as_ptr(), [ptr::null()].as_ptr()) };
+    unsafe { libc::execve(path.as_ptr(), args.pointers.as_ptr(), environment.pointers.as_ptr()) };
     io::Error::last_os_error()
+}
+
+/// Becomes the program, with an environment that most programs can live in, or panics.
+pub fn exec_as_usual<A: AsRef<[u8]>>(path: &Path, args: &[A]) -> Value {
+    let environment = ["PATH=/usr/bin:/bin:/usr/sbin:/sbin", "TERM=dumb"];
+    panic!("{}: {}", path.display(), execve_with(path, args, &environment))
 }
 
 /// Becomes the program, or panics.
@@ -180,6 +190,15 @@ pub fn unlock_terminal(main: BorrowedFd<'_>) {
     assert_eq!(result, 0, "a terminal: {}", io::Error::last_os_error());
 }
 
+/// The number by which the other end of a new terminal is found in /dev/pts.
+pub fn terminal_number(main: BorrowedFd<'_>) -> u32 {
+    let mut number: libc::c_uint = 0;
+    // SAFETY: a place for a number.
+    let result = unsafe { libc::ioctl(main.as_raw_fd(), libc::TIOCGPTN as _, &raw mut number) };
+    assert_eq!(result, 0, "a terminal: {}", io::Error::last_os_error());
+    number
+}
+
 /// Waits until the first thread of this process has ended.
 pub fn until_leader_is_gone() {
     until("the end of the first thread", || {
@@ -187,6 +206,14 @@ pub fn until_leader_is_gone() {
         // What stands behind the name: a zombie is one that has ended.
         status.rsplit_once(") ").is_some_and(|(_, state)| state.starts_with('Z')).then_some(())
     });
+}
+
+/// Waits for the signal that ends the process. Never comes back.
+pub fn sleep_until_killed() -> Value {
+    loop {
+        // SAFETY: waits.
+        unsafe { libc::pause() };
+    }
 }
 
 /// Ends this thread, not the process. Never comes back.

@@ -6,7 +6,11 @@
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 use anyhow::{anyhow, ensure};
-use tokio::{signal::unix::Signal, sync::mpsc, task::spawn_blocking};
+use tokio::{
+    signal::unix::Signal,
+    sync::{mpsc, watch},
+    task::spawn_blocking,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::options::options;
@@ -41,6 +45,8 @@ pub(super) struct Reloader {
     pub(super) host: HostRoot,
     pub(super) hierarchies: Hierarchies,
     pub(super) controls: Controls,
+    /// Tells whoever looks at processes by their cgroup.
+    pub(super) scope: Option<watch::Sender<Scope>>,
     pub(super) level: logging::Level,
     pub(super) outputs: Registry,
     pub(super) observer: Observer,
@@ -226,6 +232,9 @@ impl Reloader {
     ) -> anyhow::Result<Option<Swap>> {
         if let Some(scope) = scope {
             self.controls.set_scope(scope).map_err(|error| anyhow!("agent.cgroups: {error}"))?;
+            if let Some(told) = &self.scope {
+                told.send_replace(scope.clone());
+            }
         }
         self.controls.set(&options(config, &Selection::new(&config.agent)).settings())?;
         let Some((removed, opened)) = outputs else { return Ok(None) };
@@ -235,7 +244,11 @@ impl Reloader {
 
     fn take_back(&mut self, scope: bool) -> anyhow::Result<()> {
         if scope {
-            self.controls.set_scope(&Scope::new(&self.config.agent.cgroups, &self.hierarchies)?)?;
+            let before = Scope::new(&self.config.agent.cgroups, &self.hierarchies)?;
+            self.controls.set_scope(&before)?;
+            if let Some(told) = &self.scope {
+                told.send_replace(before);
+            }
         }
         self.controls.set(&options(&self.config, &Selection::new(&self.config.agent)).settings())?;
         Ok(())

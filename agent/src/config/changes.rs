@@ -6,7 +6,7 @@ use super::{Config, render::sections};
 
 /// Keys that take effect when the configuration is read again. All others are decided at the start: sizes of
 /// maps, what is attached, what is opened.
-const LIVE: [&str; 19] = [
+const LIVE: [&str; 22] = [
     "agent.profile",
     "agent.types",
     "agent.cgroups",
@@ -24,6 +24,9 @@ const LIVE: [&str; 19] = [
     "redaction.flags",
     "redaction.patterns",
     "redaction.allow",
+    "auth.unknown-user-names",
+    "auth.burst-failures",
+    "auth.burst-window",
     "output.to",
     "rules",
 ];

@@ -37,7 +37,7 @@ impl Fault {
 }
 
 pub(super) fn check(config: &Config, known_types: &[&str]) -> Result<(), Fault> {
-    let Config { agent, kernel: _, processes: _, redaction, output, http: _, rules } = config;
+    let Config { agent, kernel: _, processes: _, redaction, auth: _, output, http: _, rules } = config;
     check_types(&agent.types, known_types)?;
     if let Some(index) = agent.cgroups.iter().position(|path| path.as_os_str().is_empty()) {
         let wrong = "a cgroup without a path".into();

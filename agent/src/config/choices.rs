@@ -171,6 +171,14 @@ choices! {
         Tag = "tag",
     }
 
+    /// What is told of names that are no users.
+    pub(crate) enum UnknownUserNames {
+        /// Nothing but that there was one.
+        Withhold = "withhold",
+        /// The name.
+        Show = "show",
+    }
+
     /// `event.outcome`.
     pub(crate) enum RuleOutcome {
         Success = "success",

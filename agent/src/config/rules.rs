@@ -390,7 +390,7 @@ mod tests {
             ),
             (
                 rule("effect = 'drop'\nusers = [1000]"),
-                "t.toml:3: rule a would leave out authentication failures (setuid and 10 more): write actions",
+                "t.toml:3: rule a would leave out authentication failures (setuid and 41 more): write actions",
             ),
             (
                 rule("effect = 'drop'\nactions = ['credentials_changed']"),

@@ -44,6 +44,8 @@ pub(crate) struct Process {
     pub(crate) capabilities: Option<u64>,
     pub(crate) vpid: Option<u32>,
     pub(crate) expected: Expected,
+    /// The login uid and the audit session as of its last record; `u32::MAX` where never set.
+    pub(crate) login: (u32, u32),
     pub(crate) container: Option<Arc<ContainerPath>>,
     /// The cgroups that `container` was found by.
     cgroups: (u64, u64),
@@ -142,6 +144,7 @@ impl Processes {
             process.parent = parent;
             process.parent_entity_id = entity_id;
         }
+        process.login = (subject.login_uid, subject.session_id);
         if !is_comm(&process.name, subject) {
             process.name = comm(subject);
         }
@@ -231,15 +234,30 @@ impl Processes {
             cgroup_v2: process.cgroups.0,
             cgroup_v1: process.cgroups.1,
             comm,
-            login_uid: u32::MAX,
-            session_id: u32::MAX,
+            login_uid: process.login.0,
+            session_id: process.login.1,
         })
+    }
+
+    /// Whether it is known to have ended, or not known at all.
+    pub(crate) fn has_ended(&self, key: ProcessKey) -> bool {
+        self.get(key).is_none_or(|process| process.exited)
+    }
+
+    /// The same by the process id alone, which another process can have by now.
+    pub(crate) fn is_gone(&self, tgid: u32) -> bool {
+        self.map.get(&tgid).is_none_or(|process| process.exited)
     }
 
     /// Parents of a process's parent, the nearest first.
     pub(crate) fn ancestors(&self, parent: ProcessKey) -> impl Iterator<Item = (ProcessKey, &Process)> {
+        self.lineage(parent).skip(1)
+    }
+
+    /// A process's parent and its ancestors, the nearest first.
+    pub(crate) fn lineage(&self, parent: ProcessKey) -> impl Iterator<Item = (ProcessKey, &Process)> {
         let next = move |key: ProcessKey| self.get(key).map(|process| (key, process));
-        std::iter::successors(next(parent), move |(_, process)| next(process.parent)).skip(1).take(ANCESTORS)
+        std::iter::successors(next(parent), move |(_, process)| next(process.parent)).take(ANCESTORS + 1)
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -269,6 +287,7 @@ impl Processes {
             capabilities: None,
             vpid: None,
             expected: Expected::new(subject.ids, time),
+            login: (subject.login_uid, subject.session_id),
             container: containers.of(subject.cgroup_v2, subject.cgroup_v1, false),
             cgroups: (subject.cgroup_v2, subject.cgroup_v1),
             pid_namespace: 0,

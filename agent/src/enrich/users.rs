@@ -47,6 +47,11 @@ impl Users {
         self.passwd.get(uid, self.now)
     }
 
+    /// The id of a user of the host.
+    pub(crate) fn user_id(&mut self, name: &str) -> Option<u32> {
+        self.passwd.id(name, self.now)
+    }
+
     pub(crate) fn group_name(&mut self, gid: u32) -> Option<Arc<str>> {
         self.group.get(gid, self.now)
     }
@@ -63,7 +68,8 @@ pub(crate) fn group_id(path: &Path, name: &str) -> io::Result<Option<u32>> {
 #[derive(Debug)]
 struct Names {
     path: PathBuf,
-    by_id: FxHashMap<u32, Arc<str>>,
+    by_id: ById,
+    by_name: ByName,
     /// The version of the file that `by_id` was read from, if there was a file.
     version: Option<Version>,
     checked: Option<Instant>,
@@ -85,17 +91,27 @@ impl Version {
 
 impl Names {
     fn new(path: PathBuf) -> Self {
-        Self { path, by_id: FxHashMap::default(), version: None, checked: None }
+        Self { path, by_id: ById::default(), by_name: ByName::default(), version: None, checked: None }
     }
 
     fn get(&mut self, id: u32, now: Instant) -> Option<Arc<str>> {
+        self.look(now);
+        self.by_id.get(&id).cloned()
+    }
+
+    fn id(&mut self, name: &str, now: Instant) -> Option<u32> {
+        self.look(now);
+        self.by_name.get(name).copied()
+    }
+
+    /// Reads the file again, if it is time to and it is another one.
+    fn look(&mut self, now: Instant) {
         let is_due =
             self.checked.is_none_or(|checked| now.saturating_duration_since(checked) >= CHECK_INTERVAL);
         if is_due {
             self.checked = Some(now);
             self.refresh();
         }
-        self.by_id.get(&id).cloned()
     }
 
     fn refresh(&mut self) {
@@ -105,13 +121,13 @@ impl Names {
         }
         match read(&self.path) {
             Ok((text, version)) => {
-                self.by_id = parse(&text);
+                (self.by_id, self.by_name) = parse(&text);
                 self.version = Some(version);
             }
             Err(error) => {
                 // Names that may be wrong are worse than none. The next check tries again.
                 debug!(path = %self.path.display(), %error, "names are not resolved");
-                self.by_id = FxHashMap::default();
+                (self.by_id, self.by_name) = Default::default();
                 self.version = None;
             }
         }
@@ -136,13 +152,18 @@ fn read(path: &Path) -> io::Result<(Vec<u8>, Version)> {
     Ok((text, version))
 }
 
-/// The first entry for an id wins, as with `getpwuid`.
-fn parse(text: &[u8]) -> FxHashMap<u32, Arc<str>> {
-    let mut by_id = FxHashMap::default();
+type ById = FxHashMap<u32, Arc<str>>;
+type ByName = FxHashMap<Arc<str>, u32>;
+
+/// The first entry for an id wins, as with `getpwuid`; and for a name, as with `getpwnam`.
+fn parse(text: &[u8]) -> (ById, ByName) {
+    let (mut by_id, mut by_name) = (ById::default(), ByName::default());
     for (id, name) in text.split(|&byte| byte == b'\n').filter_map(entry) {
-        by_id.entry(id).or_insert_with(|| Arc::from(name));
+        let name: Arc<str> = name.into();
+        by_id.entry(id).or_insert_with(|| Arc::clone(&name));
+        by_name.entry(name).or_insert(id);
     }
-    by_id
+    (by_id, by_name)
 }
 
 fn entry(line: &[u8]) -> Option<(u32, &str)> {
@@ -209,6 +230,14 @@ mod tests {
         assert_eq!(etc.users.group_name(10).as_deref(), Some("wheel"));
         assert_eq!(etc.users.group_name(11).as_deref(), Some("last"));
         assert_eq!(etc.users.group_name(1000), None);
+    }
+
+    #[test]
+    fn a_user_is_found_by_name() {
+        let mut etc = Etc::new("root:x:0:0::/:\ntoor:x:0:0::/:\nweb:x:9:9::/:\n");
+        etc.users.set_time(etc.now);
+        let mut id = |name| etc.users.user_id(name);
+        assert_eq!([id("root"), id("toor"), id("web"), id("nobody")], [Some(0), Some(0), Some(9), None]);
     }
 
     #[test]

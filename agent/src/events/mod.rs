@@ -4,6 +4,7 @@
 
 pub(crate) mod action;
 pub(crate) mod exec;
+pub(crate) mod pam;
 pub(crate) mod paths;
 pub(crate) mod text;
 pub(crate) mod texts;
@@ -13,6 +14,7 @@ use tellwire_ebpf::{
     close::Close,
     exec as wire_exec, exec_failed as wire_failed,
     network::Connect,
+    pam::Pam as WirePam,
     privilege::{Call, Credentials},
     process::{Exit, Fork},
     wire::{Header, Kind, Span, VERSION},
@@ -20,7 +22,10 @@ use tellwire_ebpf::{
 use thiserror::Error;
 use zerocopy::FromBytes;
 
-use self::exec::{Exec, ExecFailed};
+use self::{
+    exec::{Exec, ExecFailed},
+    pam::Pam,
+};
 
 /// Why bytes are no event.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
@@ -47,6 +52,7 @@ pub(crate) enum Event<'a> {
     Connect(Connect),
     Close(Close),
     Credentials(Call, Credentials),
+    Pam(Pam<'a>),
     CgroupMkdir(Cgroup, &'a [u8]),
     CgroupRmdir(Cgroup),
 }
@@ -71,6 +77,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<(Header, Event<'_>), DecodeError> {
             let call = Call::from_number(credentials.call).ok_or(DecodeError::Number(credentials.call))?;
             Event::Credentials(call, credentials)
         }
+        Kind::Pam => Event::Pam(Pam::new(body::<WirePam>(rest)?, tail)?),
         Kind::CgroupMkdir => {
             let cgroup: Cgroup = body(rest)?;
             Event::CgroupMkdir(cgroup, tail.get(cgroup.path)?)

@@ -6,6 +6,7 @@ use tellwire_ebpf::{
     cgroup::Cgroup,
     exec::Exec,
     exec_failed::ExecFailed,
+    pam::Pam,
     wire::{Header, Kind, Span},
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes};
@@ -56,6 +57,13 @@ pub(crate) fn texts(record: &[u8]) -> Result<Texts<'_>, DecodeError> {
         }
         Kind::ExecFailed => texts.all[0].1 = tail.get(body::<ExecFailed>(rest)?.path)?,
         Kind::CgroupMkdir => texts.all[0].1 = tail.get(body::<Cgroup>(rest)?.path)?,
+        Kind::Pam => {
+            let pam: Pam = body(rest)?;
+            let spans = [pam.service, pam.user, pam.remote_host, pam.remote_user, pam.terminal];
+            for (text, span) in texts.all.iter_mut().zip(spans) {
+                text.1 = tail.get(span)?;
+            }
+        }
         Kind::Fork | Kind::Exit | Kind::Connect | Kind::Close | Kind::Credentials | Kind::CgroupRmdir => {}
     }
     Ok(texts)
@@ -93,6 +101,16 @@ pub(crate) fn with_texts(record: &[u8], texts: &[Cow<'_, [u8]>; MOST]) -> Result
             written.at += size_of::<Cgroup>();
             cgroup.path = written.put(first);
             written.fix(&cgroup);
+        }
+        Kind::Pam => {
+            let mut pam: Pam = body(rest)?;
+            written.at += size_of::<Pam>();
+            pam.service = written.put(first);
+            pam.user = written.put(second);
+            pam.remote_host = written.put(third);
+            pam.remote_user = written.put(fourth);
+            pam.terminal = written.put(fifth);
+            written.fix(&pam);
         }
         Kind::Fork => written.fix(&body::<tellwire_ebpf::process::Fork>(rest)?),
         Kind::Exit => written.fix(&body::<tellwire_ebpf::process::Exit>(rest)?),

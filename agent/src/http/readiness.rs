@@ -25,6 +25,8 @@ struct Faults {
     /// Degraded for as long as it lasts, by what it is about.
     passing: BTreeMap<&'static str, String>,
     failed: Vec<String>,
+    /// What an administrator should know, and is no fault; by what it is about.
+    notes: BTreeMap<&'static str, String>,
 }
 
 #[derive(Debug, PartialEq, Eq, Serialize)]
@@ -33,6 +35,8 @@ pub(super) struct Report {
     degraded: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     failed: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notes: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -65,6 +69,15 @@ impl Readiness {
         };
     }
 
+    /// Something that is worth saying and no fault, until it is not so any more.
+    pub(crate) fn note(&self, about: &'static str, text: Option<String>) {
+        let notes = &mut self.faults().notes;
+        match text {
+            Some(text) => notes.insert(about, text),
+            None => notes.remove(about),
+        };
+    }
+
     /// The agent does not do its work.
     pub(crate) fn fail(&self, reason: String) {
         add(&mut self.faults().failed, reason);
@@ -80,7 +93,7 @@ impl Readiness {
     }
 
     fn report_at(&self, now: Instant) -> Report {
-        let Faults { mut degraded, passing, mut failed } = self.faults().clone();
+        let Faults { mut degraded, passing, mut failed, notes } = self.faults().clone();
         degraded.extend(passing.into_values());
         let silence = self.millis(now).saturating_sub(self.beat.load(Relaxed));
         if u128::from(silence) >= STUCK.as_millis() {
@@ -91,7 +104,7 @@ impl Readiness {
             ([], _) => Status::Degraded,
             _ => Status::Failed,
         };
-        Report { status, degraded, failed }
+        Report { status, degraded, failed, notes: notes.into_values().collect() }
     }
 
     fn faults(&self) -> MutexGuard<'_, Faults> {

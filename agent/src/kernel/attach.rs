@@ -7,6 +7,7 @@ use aya::{
     Btf, BtfError, Ebpf,
     programs::{
         CgroupAttachMode, CgroupSockAddr, FEntry, FExit, Program, ProgramError, RawTracePoint, TracePoint,
+        UProbe,
     },
 };
 
@@ -54,6 +55,10 @@ impl Ways<'_> {
                 passed_over.push((alternative, "switched off by kernel.function-hooks".into()));
                 continue;
             }
+            if let Some(why) = self.support.no_returns.as_ref().filter(|_| probe.probes_returns()) {
+                passed_over.push((alternative, why.clone()));
+                continue;
+            }
             match self.attach_all(ebpf, alternative.points) {
                 Ok(()) => return Attached { probe, chosen: Some(alternative), passed_over },
                 Err(error) => {
@@ -97,6 +102,10 @@ impl Ways<'_> {
                         .context("no cgroup v2 hierarchy is mounted")?;
                     attach_to_cgroup(program, root)?;
                 }
+                Hook::Library(_) | Hook::LibraryReturn(_) => {
+                    let program: &mut UProbe = program.try_into()?;
+                    program.load()?;
+                }
                 Hook::Entry(function) | Hook::Exit(function) => {
                     let types = self.types.context("the kernel's types cannot be read")?;
                     match attach_to_function(program, function.name, types) {
@@ -118,6 +127,7 @@ pub(super) fn detach(name: &str, program: &mut Program) {
         Program::CgroupSockAddr(program) => program.unload(),
         Program::FEntry(program) => program.unload(),
         Program::FExit(program) => program.unload(),
+        Program::UProbe(program) => program.unload(),
         _ => Ok(()),
     };
     if let Err(error) = outcome

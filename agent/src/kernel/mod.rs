@@ -9,8 +9,10 @@ pub(crate) mod btf;
 mod controls;
 pub(crate) mod filter;
 pub(crate) mod ledger;
+pub(crate) mod libraries;
 pub(crate) mod offsets;
 pub(crate) mod options;
+pub(crate) mod pam;
 pub(crate) mod pending;
 pub(crate) mod probes;
 pub(crate) mod program_info;
@@ -18,6 +20,7 @@ pub(crate) mod ring;
 pub(crate) mod seed;
 pub(crate) mod support;
 mod tracefs;
+mod uretprobe;
 
 use std::os::fd::{AsFd as _, OwnedFd};
 
@@ -38,7 +41,9 @@ use self::{
     attach::Ways,
     filter::KernelFilter,
     ledger::KernelBooks,
+    libraries::Libraries,
     options::Options,
+    pam::{PamState, RootNotices},
     pending::PendingConnects,
     probes::PROBES,
     ring::{Reader, Rings},
@@ -54,6 +59,8 @@ pub(crate) struct Kernel {
     ebpf: Ebpf,
     /// What became of each row of the table.
     pub(crate) probes: Vec<Attached>,
+    /// What is attached to libraries, now and later.
+    pub(crate) libraries: Libraries,
     pub(crate) seeds: Vec<tellwire_ebpf::process::Seed>,
 }
 
@@ -65,6 +72,8 @@ pub(crate) struct Sources {
     pub(crate) wake: Wake,
     pub(crate) controls: Controls,
     pub(crate) filter: KernelFilter,
+    pub(crate) pam: PamState,
+    pub(crate) roots: RootNotices,
 }
 
 /// Arms the kernel's early wake-up.
@@ -126,11 +135,12 @@ impl Kernel {
             .context("loading the kernel programs")?;
         controls::first_settings(&mut ebpf, &options.settings())?;
 
-        let mut kernel = Self { ebpf, probes: Vec::new(), seeds: Vec::new() };
+        let libraries = Libraries::new(&ebpf, &[]);
+        let mut kernel = Self { ebpf, probes: Vec::new(), libraries, seeds: Vec::new() };
         // Large, and dropped when all is attached: only programs on functions and the iterator need it.
         let types = Btf::from_sys_fs().ok();
         let ways = Ways { support, types: types.as_ref(), function_hooks: options.function_hooks };
-        for probe in PROBES {
+        for probe in PROBES.iter().filter(|probe| options.pam || !probe.is_of_pam()) {
             let attached = ways.attach(&mut kernel.ebpf, probe);
             if let Some(reason) = attached.failure() {
                 tracing::warn!(probe = probe.name, reason, "probe not attached");
@@ -143,6 +153,7 @@ impl Kernel {
                 controls::first_scope(&mut kernel.ebpf, scope)?;
             }
         }
+        kernel.libraries = Libraries::new(&kernel.ebpf, &kernel.probes);
         kernel.seeds = seed::read(&mut kernel.ebpf, types.as_ref()).unwrap_or_else(|error| {
             tracing::warn!(
                 error = format!("{error:#}"),
@@ -176,7 +187,9 @@ impl Kernel {
         let wake = Wake(Array::try_from(Map::Array(self.take("WAKE_ARMED")?))?);
         let controls = Controls::new(self.take("SETTINGS")?, self.take("SCOPE")?)?;
         let filter = KernelFilter::new(self)?;
-        Ok(Sources { rings, books, pending, wake, controls, filter })
+        let pam = PamState::new(self.take("TRANSACTIONS")?, self.take("CALLS")?)?;
+        let roots = RootNotices::new(self.take("RING_ROOTS")?, self.take("ROOTS")?)?;
+        Ok(Sources { rings, books, pending, wake, controls, filter, pam, roots })
     }
 
     /// What tells whether the probes stay attached.
@@ -219,6 +232,7 @@ impl Kernel {
 
     /// Detaches every program: what happens from here on is not seen. The rings stay readable.
     pub(crate) fn detach(&mut self) {
+        self.libraries.close();
         for (name, program) in self.ebpf.programs_mut() {
             attach::detach(name, program);
         }

@@ -22,6 +22,8 @@ pub(crate) struct Options {
     pub(crate) kinds: u32,
     /// Functions of the kernel are hooked where it lets them be.
     pub(crate) function_hooks: bool,
+    /// Calls of libpam are told.
+    pub(crate) pam: bool,
     /// 0 for off, else a level of the crate `log`.
     pub(crate) log_level: u8,
 }
@@ -38,6 +40,7 @@ impl Options {
             throttle: [0; Ring::COUNT],
             kinds: 0,
             function_hooks: true,
+            pam: true,
             log_level: 0,
         }
     }

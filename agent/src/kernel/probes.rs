@@ -4,6 +4,9 @@
 //! alternatives that this kernel takes; a row that cannot be attached at all is a degraded start that is
 //! reported, not a failure.
 
+/// What rows about PAM are called, which are left out where it is not looked at.
+const OF_PAM: [&str; 3] = ["container_roots", "pam_results", "pam"];
+
 /// A row of the table.
 #[derive(Debug)]
 pub(crate) struct Probe {
@@ -13,6 +16,19 @@ pub(crate) struct Probe {
     pub(crate) gives: &'static str,
     /// The best first.
     pub(crate) alternatives: &'static [Alternative],
+}
+
+impl Probe {
+    /// Whether the row is about PAM, see `auth.pam`.
+    pub(crate) fn is_of_pam(&self) -> bool {
+        OF_PAM.contains(&self.name)
+    }
+
+    /// Whether the row probes the returns of functions in user space.
+    pub(crate) fn probes_returns(&self) -> bool {
+        let mut points = self.alternatives.iter().flat_map(|way| way.points);
+        points.any(|point| matches!(point.hook, Hook::LibraryReturn(_)))
+    }
 }
 
 /// One way to attach a row.
@@ -32,6 +48,8 @@ pub(crate) enum By {
     /// Programs on the kernel's own functions (fentry, fexit): whatever the caller's ABI, and no cost to others.
     Functions,
     SyscallTracepoints,
+    /// Functions of a library, in every file of it that is found.
+    LibraryFunctions,
 }
 
 impl By {
@@ -42,6 +60,7 @@ impl By {
             Self::CgroupHook => "cgroup hook",
             Self::Functions => "kernel functions",
             Self::SyscallTracepoints => "syscall tracepoints",
+            Self::LibraryFunctions => "library functions",
         }
     }
 }
@@ -66,6 +85,11 @@ pub(crate) enum Hook {
     Entry(Function),
     /// The end of a kernel function.
     Exit(Function),
+    /// The beginning of a library's function. The program is loaded; files are found and attached to while the agent
+    /// runs, see [`super::libraries`].
+    Library(&'static str),
+    /// The end of a library's function.
+    LibraryReturn(&'static str),
 }
 
 /// A function of the kernel.
@@ -109,6 +133,17 @@ macro_rules! both {
             Point { program: $exit, hook: Hook::Exit($function) },
             Point { program: $enter, hook: Hook::Entry($function) },
         )*]
+    };
+}
+
+/// Programs on the functions of a library.
+macro_rules! library {
+    ($hook:ident: $($program:literal on $function:literal,)*) => {
+        &[Alternative {
+            by: By::LibraryFunctions,
+            points: &[$(Point { program: $program, hook: Hook::$hook($function) },)*],
+            note: "in each libpam that is found on the host and in containers; docs/auth.md says what has none",
+        }]
     };
 }
 
@@ -286,6 +321,61 @@ pub(crate) const PROBES: &[Probe] = &[
                        the process's next event",
             },
         ],
+    },
+    Probe {
+        name: "container_roots",
+        gives: "libraries of containers, found before their first program runs",
+        alternatives: &[
+            Alternative {
+                by: By::Functions,
+                points: &[
+                    Point { program: "pivot_root_returns", hook: Hook::Exit(syscall!("pivot_root")) },
+                    Point { program: "chroot_returns", hook: Hook::Exit(syscall!("chroot")) },
+                ],
+                note: "",
+            },
+            Alternative {
+                by: By::SyscallTracepoints,
+                points: &[Point {
+                    program: "root_changed",
+                    hook: Hook::Syscalls(&["sys_exit_pivot_root", "sys_exit_chroot"]),
+                }],
+                note: SYSCALL_TAX,
+            },
+        ],
+    },
+    Probe {
+        name: "pam_results",
+        gives: "results and durations of PAM calls, and user names that are asked for",
+        alternatives: library! {
+            LibraryReturn:
+            "pam_start_return" on "pam_start",
+            "pam_start_confdir_return" on "pam_start_confdir",
+            "pam_set_item_return" on "pam_set_item",
+            "pam_authenticate_return" on "pam_authenticate",
+            "pam_acct_mgmt_return" on "pam_acct_mgmt",
+            "pam_setcred_return" on "pam_setcred",
+            "pam_open_session_return" on "pam_open_session",
+            "pam_close_session_return" on "pam_close_session",
+            "pam_chauthtok_return" on "pam_chauthtok",
+        },
+    },
+    Probe {
+        name: "pam",
+        gives: "pam_authenticate, pam_account, pam_setcred, pam_session_open, pam_session_close, pam_chauthtok",
+        alternatives: library! {
+            Library:
+            "pam_start_enter" on "pam_start",
+            "pam_start_confdir_enter" on "pam_start_confdir",
+            "pam_set_item_enter" on "pam_set_item",
+            "pam_authenticate_enter" on "pam_authenticate",
+            "pam_acct_mgmt_enter" on "pam_acct_mgmt",
+            "pam_setcred_enter" on "pam_setcred",
+            "pam_open_session_enter" on "pam_open_session",
+            "pam_close_session_enter" on "pam_close_session",
+            "pam_chauthtok_enter" on "pam_chauthtok",
+            "pam_end_enter" on "pam_end",
+        },
     },
 ];
 

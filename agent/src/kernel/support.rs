@@ -5,7 +5,10 @@ use std::{fs, path::PathBuf};
 use tellwire_ebpf::settings::Host;
 use thiserror::Error;
 
-use super::btf::Btf;
+use super::{
+    btf::Btf,
+    uretprobe::{UprobeEvents, try_out},
+};
 use crate::host::{Hierarchies, HostRoot};
 
 /// Where the kernel gives its types.
@@ -34,11 +37,15 @@ pub(crate) struct Support {
     pub(crate) release: String,
     pub(crate) hierarchies: Hierarchies,
     pub(crate) facts: Host,
+    /// Why returns of functions in user space are not probed.
+    pub(crate) no_returns: Option<String>,
 }
 
 impl Support {
     /// Asks the kernel; gives its types as well, since they are large and wanted once.
-    pub(crate) fn detect(host: &HostRoot, scoped: bool) -> Result<(Self, Btf), SupportError> {
+    ///
+    /// `pam` says whether libraries are probed: then a child tries out what probed returns do to a confined process.
+    pub(crate) fn detect(host: &HostRoot, scoped: bool, pam: bool) -> Result<(Self, Btf), SupportError> {
         let path = PathBuf::from(VMLINUX);
         let bytes = fs::read(&path).map_err(|error| SupportError::NoBtf(path.clone(), error))?;
         let btf = Btf::parse(bytes).ok_or(SupportError::BadBtf(path))?;
@@ -47,18 +54,25 @@ impl Support {
             .v1
             .as_ref()
             .and_then(|v1| btf.enumerator("cgroup_subsys_id", &format!("{}_cgrp_id", v1.controller)));
+        let no_returns = if pam {
+            UprobeEvents::detect().and_then(try_out).err().map(|error| format!("{error:#}"))
+        } else {
+            None
+        };
         let facts = Host {
             v1_subsystem: v1_subsystem.unwrap_or(u32::MAX),
             v1_hierarchy: hierarchies.v1.as_ref().map_or(0, |v1| v1.hierarchy),
             scoped: u32::from(scoped),
             exit_has_group_dead: u32::from(btf.tracepoint_arguments("sched_process_exit") == Some(2)),
             typed_task: u32::from(btf.enumerator("bpf_func_id", "BPF_FUNC_get_current_task_btf").is_some()),
+            entry_probes_alone: u32::from(no_returns.is_some()),
+            roots_told: u32::from(pam),
             reserved: 0,
             credential_calls: CREDENTIAL_CALLS,
             exec_path_registers: EXEC_PATH_REGISTERS,
         };
         let release = rustix::system::uname().release().to_string_lossy().into_owned();
-        Ok((Self { release, hierarchies, facts }, btf))
+        Ok((Self { release, hierarchies, facts, no_returns }, btf))
     }
 }
 

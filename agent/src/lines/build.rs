@@ -1,5 +1,8 @@
 //! Builds lines: an event and who acted, as the fields of [`Line`].
 
+mod audit;
+mod auth;
+mod login;
 mod network;
 mod privilege;
 mod process;
@@ -7,6 +10,9 @@ mod process;
 use tellwire_ebpf::wire::{Header, Kind};
 
 pub(crate) use self::{
+    audit::{Reporter, add_record, audit, bruteforce},
+    auth::{PamContext, pam},
+    login::login,
     network::{close, connect, connects},
     privilege::{credentials, credentials_changed},
     process::{ExecTexts, Lineage, exec, exec_failed, exit},
@@ -56,6 +62,7 @@ impl<'a> Frame<'a> {
                 action: action.name(),
                 dataset: is_full.then(|| action.dataset()),
                 outcome,
+                code: None,
                 sequence: is_full.then_some(sequence),
                 start: None,
                 duration: None,
@@ -69,6 +76,7 @@ impl<'a> Frame<'a> {
             related: is_full.then(|| Related { user: user.name.iter().cloned().collect(), ip: Vec::new() }),
             process: self.process(),
             user: Some(user),
+            group: None,
             container: who.container.as_deref().map(|container| Container {
                 id: &container.id,
                 runtime: container.runtime.map(crate::enrich::cgroup_path::Runtime::as_str),
@@ -141,11 +149,11 @@ pub(crate) fn without_sequence(line: &mut Line<'_>) {
 }
 
 fn user(id: u32, users: &mut Users) -> User {
-    User { id: Id(id), name: users.user_name(id) }
+    User { id: Some(Id(id)), name: users.user_name(id) }
 }
 
 fn group(id: u32, users: &mut Users) -> User {
-    User { id: Id(id), name: users.group_name(id) }
+    User { id: Some(Id(id)), name: users.group_name(id) }
 }
 
 fn sets(effective: u64, permitted: u64) -> Capabilities {

@@ -60,6 +60,11 @@ impl Clock {
         u64::try_from(i128::from(boot) + self.offset).unwrap_or_default()
     }
 
+    /// The boot time of a wall-clock time, both in nanoseconds.
+    pub(crate) fn boot(&self, wall: u64) -> u64 {
+        u64::try_from(i128::from(wall) - self.offset).unwrap_or_default()
+    }
+
     /// Writes the wall-clock time of a boot time, in place of what `to` holds.
     pub(crate) fn write(&mut self, boot: u64, to: &mut String) {
         let nanos = i128::from(boot) + self.offset;

@@ -1,11 +1,18 @@
 //! The groups of fields of a line.
 
+mod credentials;
+
 use std::{borrow::Cow, net::IpAddr, sync::Arc};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Serialize, Serializer};
 
-use super::own;
+pub(crate) use self::credentials::{CredentialFacts, Credentials};
+use super::{
+    audit::{AuditFacts, BruteforceFacts, LoginFacts},
+    auth::AuthFacts,
+    own,
+};
 
 /// A number that ECS has as a keyword: written as a string, without making one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,13 +53,16 @@ pub(crate) struct EventFields<'a> {
     /// `success`, `failure` or `unknown`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) outcome: Option<&'static str>,
+    /// What a call of libpam returned, such as `PAM_AUTH_ERR`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) code: Option<Cow<'static, str>>,
     /// Number of the record among those of its CPU and ring, from 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) sequence: Option<u64>,
     /// When the first of several that are told together happened.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) start: Option<&'a str>,
-    /// In nanoseconds: of a handshake, of a connection, or of a process's life.
+    /// In nanoseconds: of a handshake, of a connection, of a call of libpam, or of a process's life.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) duration: Option<u64>,
     /// Why it ended so.
@@ -156,7 +166,9 @@ pub(crate) struct Tty {
 /// A user or group: the id of the host's own namespace, and the host's name for it.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct User {
-    pub(crate) id: Id,
+    /// Absent where only the name of an account is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) id: Option<Id>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) name: Option<Arc<str>>,
 }
@@ -220,8 +232,11 @@ pub(crate) struct Network {
     pub(crate) direction: &'static str,
 }
 
-#[derive(Debug, Serialize, JsonSchema)]
+#[derive(Debug, Default, Serialize, JsonSchema)]
 pub(crate) struct Endpoint {
+    /// What a program calls the other side, an address or a name; only of authentication.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) address: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) ip: Option<IpAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -273,6 +288,14 @@ pub(crate) struct Tellwire<'a> {
     pub(crate) connect: Option<ConnectFacts>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) credentials: Option<Box<CredentialFacts>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) auth: Option<Box<AuthFacts>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) audit: Option<Box<AuditFacts>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) login: Option<Box<LoginFacts>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) bruteforce: Option<Box<BruteforceFacts>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) started: Option<Box<own::StartedFacts>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -398,34 +421,4 @@ pub(crate) struct ConnectFacts {
     /// those of the connections that were closed in that time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) count: Option<u64>,
-}
-
-/// Credentials before and after.
-#[derive(Debug, Serialize, JsonSchema)]
-pub(crate) struct CredentialFacts {
-    pub(crate) old: Credentials,
-    pub(crate) new: Credentials,
-    /// The ids that the call asked for, as the caller's user namespace has them.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(crate) asked: Vec<String>,
-    /// How the change was seen: `call`, or `comparison` where the process simply had other ids.
-    pub(crate) evidence: &'static str,
-}
-
-/// Ids of the host's own namespace; groups and capabilities where the call is about them.
-#[derive(Debug, Serialize, JsonSchema)]
-pub(crate) struct Credentials {
-    pub(crate) uid: Id,
-    pub(crate) euid: Id,
-    pub(crate) suid: Id,
-    pub(crate) fsuid: Id,
-    pub(crate) gid: Id,
-    pub(crate) egid: Id,
-    pub(crate) sgid: Id,
-    pub(crate) fsgid: Id,
-    /// Number of supplementary groups.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) groups: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) capabilities: Option<Capabilities>,
 }

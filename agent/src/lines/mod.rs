@@ -3,6 +3,8 @@
 //! The structs are the schema: `tellwire events --json-schema` and docs/events.md are generated from
 //! them. What ECS does not name stands under `tellwire.*`, or is marked as ours. Absent rather than null.
 
+pub(crate) mod audit;
+pub(crate) mod auth;
 pub(crate) mod build;
 pub(crate) mod clock;
 pub(crate) mod fields;
@@ -19,8 +21,12 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use self::fields::{
-    Container, Endpoint, ErrorCode, EventFields, Host, Kubernetes, Network, Process, Related, Tellwire, User,
+use self::{
+    audit::Group,
+    fields::{
+        Container, Endpoint, ErrorCode, EventFields, Host, Kubernetes, Network, Process, Related, Tellwire,
+        User,
+    },
 };
 
 /// The version of ECS whose names are used.
@@ -63,6 +69,9 @@ pub(crate) struct Line<'a> {
     /// Whom the process acts as.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) user: Option<User>,
+    /// The group that it is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) group: Option<Group>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) container: Option<Container<'a>>,
     /// Kubernetes, by the names of the OpenTelemetry semantic conventions (ours).

@@ -8,6 +8,48 @@ pub(crate) fn errno(number: u32) -> std::borrow::Cow<'static, str> {
         .map_or_else(|| format!("E{number}").into(), |(_, name)| (*name).into())
 }
 
+/// What a call of libpam returned, by its name: `_pam_types.h` of Linux-PAM 1.5.2.
+pub(crate) fn pam_result(number: i32) -> std::borrow::Cow<'static, str> {
+    let name = usize::try_from(number).ok().and_then(|number| PAM_RESULTS.get(number));
+    name.map_or_else(|| format!("PAM_{number}").into(), |name| (*name).into())
+}
+
+/// By number.
+const PAM_RESULTS: [&str; 32] = [
+    "PAM_SUCCESS",
+    "PAM_OPEN_ERR",
+    "PAM_SYMBOL_ERR",
+    "PAM_SERVICE_ERR",
+    "PAM_SYSTEM_ERR",
+    "PAM_BUF_ERR",
+    "PAM_PERM_DENIED",
+    "PAM_AUTH_ERR",
+    "PAM_CRED_INSUFFICIENT",
+    "PAM_AUTHINFO_UNAVAIL",
+    "PAM_USER_UNKNOWN",
+    "PAM_MAXTRIES",
+    "PAM_NEW_AUTHTOK_REQD",
+    "PAM_ACCT_EXPIRED",
+    "PAM_SESSION_ERR",
+    "PAM_CRED_UNAVAIL",
+    "PAM_CRED_EXPIRED",
+    "PAM_CRED_ERR",
+    "PAM_NO_MODULE_DATA",
+    "PAM_CONV_ERR",
+    "PAM_AUTHTOK_ERR",
+    "PAM_AUTHTOK_RECOVERY_ERR",
+    "PAM_AUTHTOK_LOCK_BUSY",
+    "PAM_AUTHTOK_DISABLE_AGING",
+    "PAM_TRY_AGAIN",
+    "PAM_IGNORE",
+    "PAM_ABORT",
+    "PAM_AUTHTOK_EXPIRED",
+    "PAM_MODULE_UNKNOWN",
+    "PAM_BAD_ITEM",
+    "PAM_CONV_AGAIN",
+    "PAM_INCOMPLETE",
+];
+
 /// A terminal as users know it, below /dev: the kernel calls `pts/0` by the name `pts0`.
 pub(crate) fn terminal(name: &str) -> String {
     match name.strip_prefix("pts") {

@@ -102,7 +102,7 @@ pub(crate) struct LostFacts {
 pub(crate) struct LossFacts {
     /// The action, or the kind of record where no event came of it.
     pub(crate) action: &'static str,
-    /// `ring`, `state`, `decode` and `output` as in `tellwire_events_lost_total`; `throttle` where a cgroup sent more
+    /// `ring`, `state`, `decode`, `audit` and `output` as in `tellwire_events_lost_total`; `throttle` where a cgroup sent more
     /// than its share.
     pub(crate) stage: &'static str,
     pub(crate) count: u64,

@@ -21,7 +21,7 @@ pub(crate) fn write(line: &Line<'_>, to: &mut BytesMut) {
         line.container.as_ref().map_or("host", |container| container.id.get(..12).unwrap_or(container.id));
     let user = line.user.as_ref().map_or_else(String::new, |user| match &user.name {
         Some(name) => name.to_string(),
-        None => user.id.0.to_string(),
+        None => user.id.map_or_else(String::new, |id| id.0.to_string()),
     });
     let process = &line.process;
     let action = line.event.action;
@@ -90,6 +90,16 @@ fn what(line: &Line<'_>, to: &mut impl std::io::Write) -> std::io::Result<()> {
             "{}:{} -> {}:{}",
             credentials.old.euid.0, credentials.old.egid.0, credentials.new.euid.0, credentials.new.egid.0
         )?;
+    } else if let Some(summary) = super::audit::summary(line) {
+        write!(to, "{}", printable(&summary))?;
+    } else if let Some(auth) = &line.tellwire.auth {
+        write!(to, "{}", printable(auth.service.as_deref().unwrap_or_default()))?;
+        if let Some(address) = line.source.as_ref().and_then(|source| source.address.as_deref()) {
+            write!(to, " from {}", printable(address))?;
+        }
+        if let Some(code) = &line.event.code {
+            write!(to, " {code}")?;
+        }
     } else if let Some(summary) = super::own::summary(line) {
         write!(to, "{}", printable(&summary))?;
     }

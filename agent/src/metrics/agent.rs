@@ -17,6 +17,9 @@ use super::{
 };
 use crate::{books::Audit, events::action::Action, kernel::ledger::Totals, pipeline::LeftOut, redact::Rule};
 
+/// Entries of the map `TRANSACTIONS`, agent-ebpf/src/pam/transactions.rs.
+const PAM_TRANSACTIONS: u64 = tellwire_ebpf::pam::TRANSACTIONS as u64;
+
 type Ledgers = [Ledger; Kind::COUNT];
 
 impl Parts {
@@ -42,6 +45,7 @@ impl Parts {
                 lost.push(([("stage", stage), ("action", action)], value));
             }
         }
+        lost.push(([("stage", "audit"), ("action", "audit")], self.books.audit.lost()));
         let all_outputs = self.outputs.all();
         for action in Action::ALL {
             let index = *action as usize;
@@ -144,13 +148,15 @@ impl Parts {
             "pending_connects" => load(&books.pending_connects),
             "open_connections" => load(&books.open_connections),
             "processes" => load(&books.processes),
+            "pam_transactions" => load(&self.pam.transactions),
             _ => load(&books.cgroups),
         };
         let processes = ("processes", load(&books.processes_max));
+        let transactions = ("pam_transactions", PAM_TRANSACTIONS);
         let maps: Vec<_> = self
             .capacities
             .iter()
-            .chain([&processes])
+            .chain([&processes, &transactions])
             .map(|(map, capacity)| ([("map", *map)], *capacity))
             .collect();
         let used: Vec<_> =

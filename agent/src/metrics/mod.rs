@@ -4,6 +4,8 @@
 //! numbers are those of that moment, whatever became of the records.
 
 mod agent;
+mod audit;
+mod auth;
 mod encode;
 mod node;
 mod process;
@@ -28,6 +30,7 @@ use crate::{
     http::MetricsSource,
     kernel::{Attached, filter::KernelFilter, ledger::KernelBooks, possible_cpus, program_info, ring::Usage},
     outputs,
+    pam::PamBooks,
     rules::RuleBooks,
 };
 
@@ -49,6 +52,7 @@ pub(crate) struct Parts {
     pub(crate) filter: Arc<KernelFilter>,
     pub(crate) rules: Arc<RuleBooks>,
     pub(crate) books: Arc<Books>,
+    pub(crate) pam: Arc<PamBooks>,
     pub(crate) outputs: outputs::Registry,
     pub(crate) probes: Vec<Attached>,
     /// Programs of the probes: statistics are asked from the kernel.
@@ -121,7 +125,9 @@ impl Collector for Parts {
         self.events(&mut sink, &totals, &after)?;
         self.ledger(&mut sink, &after, &audit)?;
         self.node(&mut sink, &totals)?;
+        self.auth(&mut sink, &totals)?;
         self.agent(&mut sink, &totals)?;
+        self.audit(&mut sink)?;
         rules::encode(&self.rules, &self.filter, &mut sink)?;
         process::encode(&mut sink)
     }

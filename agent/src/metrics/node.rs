@@ -16,7 +16,7 @@ use crate::{events::action::Action, kernel::ledger::Totals};
 const FAMILIES: [&str; 2] = ["ipv4", "ipv6"];
 
 impl Totals {
-    fn at(&self, counter: u32) -> u64 {
+    pub(super) fn at(&self, counter: u32) -> u64 {
         self.sums.get(counter as usize).copied().unwrap_or(0)
     }
 
@@ -31,6 +31,9 @@ impl Totals {
     /// Events of an action, as the kernel counted them; 0 for what the agent derives. Where each makes one record, the
     /// ledger has counted it.
     fn events(&self, action: Action, ledger: &[Ledger]) -> u64 {
+        if let Some(calls) = self.pam_calls(action) {
+            return calls;
+        }
         match action {
             Action::Exec => self.at(EXECS),
             Action::ExecFailed => self.at(EXECS + 1),
@@ -68,7 +71,8 @@ impl Parts {
         sink.counter(
             "tellwire_events_total",
             "Events by action, counted in the kernel where they happened and exact under any overload; \
-             credentials_changed is derived by the agent, which also counts what it tells of itself.",
+             credentials_changed and what audit records report are counted by the agent, which also counts what it tells \
+             of itself.",
             &samples,
         )
     }

@@ -26,6 +26,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::books::ByAction;
 use crate::config::{self, OutputSpec};
 use crate::host::HostRoot;
 use frame::Frame;
@@ -34,11 +35,17 @@ pub(crate) use registry::Registry;
 use writer::{Stop, Target, Writer};
 
 /// Room for the actions of all events; an action's number is its index.
-pub(crate) const ACTIONS: usize = 32;
+pub(crate) const ACTIONS: usize = 64;
 
 /// Events by action.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Counts(pub(crate) [u32; ACTIONS]);
+
+impl Default for Counts {
+    fn default() -> Self {
+        Self([0; ACTIONS])
+    }
+}
 
 /// The lines of one pipeline cycle, encoded once and shared by the outputs.
 #[derive(Debug, Clone)]
@@ -86,7 +93,7 @@ pub(crate) struct OutputStats {
     pub(crate) dropped: AtomicU64,
     /// Bytes of the lines written.
     pub(crate) bytes: AtomicU64,
-    pub(crate) dropped_by_action: [AtomicU64; ACTIONS],
+    pub(crate) dropped_by_action: ByAction,
     /// It cannot write at the moment.
     pub(crate) failed: AtomicBool,
     /// Files that were full or old enough, and got another name.

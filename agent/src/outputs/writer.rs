@@ -186,7 +186,7 @@ impl Writer {
     /// Nothing follows what was not written whole: it would follow half a line.
     async fn write(&mut self, batch: &Batch, progress: &mut Progress) {
         while self.state != State::Over {
-            let order = Order::Write(batch.clone(), progress.upto);
+            let order = Order::Write(Box::new(batch.clone()), progress.upto);
             let Written { upto, refused, result } = self.thread.ask(order, progress.upto).await;
             progress.upto = upto;
             progress.refused.add(&refused);
@@ -280,7 +280,7 @@ impl Refused {
 }
 
 enum Order {
-    Write(Batch, usize),
+    Write(Box<Batch>, usize),
     Tick,
     Reopen,
 }

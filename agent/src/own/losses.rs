@@ -26,6 +26,7 @@ impl Losses {
             losses.add(kind.name(), "decode", load(&books.decode_errors, *kind as usize));
             losses.add(kind.name(), "throttle", ledger.throttled);
         }
+        losses.add("audit", "audit", books.audit.lost());
         let outputs = outputs.all();
         for action in Action::ALL {
             losses.add(action.name(), "output", load(&books.encode_errors, *action as usize));

@@ -197,7 +197,7 @@ fn ledger(
             decode_errors: errors,
         }
     });
-    let lines = Action::ALL.iter().zip(&books.lines).map(|(action, made)| LinesFacts {
+    let lines = Action::ALL.iter().zip(books.lines.iter()).map(|(action, made)| LinesFacts {
         action: action.name(),
         made: made.load(Relaxed),
         left_out: left_out(books, *action),

@@ -43,7 +43,7 @@ pub(crate) struct Selection {
 }
 
 /// What the profile `default` does without: what execs and connects tell the more important part of.
-const DISPENSABLE: [Action; 2] = [Action::Exit, Action::Close];
+const DISPENSABLE: [Action; 3] = [Action::Exit, Action::Close, Action::PamSetcred];
 
 impl Selection {
     pub(crate) fn new(agent: &Agent) -> Self {
@@ -75,6 +75,11 @@ impl Selection {
     /// The same of a credential call that changed nothing.
     pub(crate) fn unchanged_left_out(&self) -> Option<LeftOut> {
         self.is_unchanged_left_out.then_some(LeftOut::Profile)
+    }
+
+    /// Why a report makes no line that nobody would miss: one of several of a login that went well.
+    pub(crate) fn routine_left_out(&self, action: Action) -> Option<LeftOut> {
+        self.left_out(action).or(self.is_unchanged_left_out.then_some(LeftOut::Profile))
     }
 
     /// Whether connects that repeat are told together.

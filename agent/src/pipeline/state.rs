@@ -1,5 +1,9 @@
 //! What the pipeline knows, and what a record does to it.
 
+mod audit;
+mod auth;
+mod bursts;
+mod merging;
 mod network;
 mod own;
 
@@ -15,8 +19,10 @@ use tellwire_ebpf::{
 };
 use tokio::sync::mpsc;
 
+use self::merging::Merging;
 use super::{Judge, Outbox, Removed, folds::Folds};
 use crate::{
+    auth::{attempts::Attempts, bursts::Bursts},
     books::{Books, Sequences},
     enrich::{
         containers::Containers,
@@ -32,6 +38,7 @@ use crate::{
         origin::Origin,
     },
     metrics::Histograms,
+    pam::PamBooks,
     rules::{Marks, What},
 };
 
@@ -47,6 +54,16 @@ pub(crate) struct State {
     pub(crate) folds: Folds,
     /// Whether lines have the arguments in one piece as well.
     pub(crate) command_line: bool,
+    /// Calls of libpam that wait for their audit records, and the other way round.
+    merging: Merging,
+    /// Which files of libpam are probed.
+    pub(crate) libraries: Option<Arc<PamBooks>>,
+    pub(crate) attempts: Attempts,
+    pub(crate) bursts: Bursts,
+    /// Only chosen cgroups are looked at.
+    pub(crate) scoped: bool,
+    /// Whether lines have names of failed logins that no user of the host has.
+    pub(crate) shows_unknown_users: bool,
     /// The kernel's, in bytes.
     page_size: u64,
     /// What a process of this host can have at the most.
@@ -54,6 +71,8 @@ pub(crate) struct State {
     histograms: Histograms,
     sequences: Sequences,
     timestamp: String,
+    /// The host's mount namespace, where it is known.
+    pub(crate) host_mounts: Option<u32>,
     /// May be replaced at any time.
     pub(crate) judge: Judge,
 }
@@ -75,11 +94,18 @@ impl State {
             origin,
             folds: Folds::new(Duration::from_mins(1)),
             command_line: false,
+            merging: Merging::default(),
+            libraries: None,
+            attempts: Attempts::default(),
+            bursts: Bursts::new(10, Duration::from_mins(1)),
+            scoped: false,
+            shows_unknown_users: false,
             page_size: rustix::param::page_size() as u64,
             all_capabilities,
             histograms,
             sequences: Sequences::default(),
             timestamp: String::new(),
+            host_mounts: None,
             judge: Judge::default(),
         }
     }
@@ -104,7 +130,7 @@ impl State {
         match events::decode(bytes) {
             Ok((header, event)) => {
                 self.sequences.take(ring, &header);
-                self.event(ring, &header, event, outbox, books, removed);
+                self.event(ring, &header, (event, bytes), outbox, books, removed);
             }
             Err(error) => {
                 tracing::debug!(%error, ring = ring.name(), "record not decoded");
@@ -119,7 +145,7 @@ impl State {
         &mut self,
         ring: Ring,
         header: &Header,
-        event: Event<'_>,
+        (event, bytes): (Event<'_>, &[u8]),
         outbox: &mut Outbox,
         books: &Books,
         removed: &mpsc::Sender<Removed>,
@@ -153,6 +179,7 @@ impl State {
             }
             Event::Connect(connect) => self.connect(ring, header, &connect, outbox, books),
             Event::Close(close) => self.close(ring, header, &close, outbox, books),
+            Event::Pam(pam) => self.merge_pam(ring, (header, &pam, bytes), outbox, books),
             Event::Credentials(call, record) => self.credentials(ring, header, call, &record, outbox, books),
         }
     }
@@ -211,6 +238,7 @@ impl State {
             self.processes.get(parent).and_then(|parent| parent.capabilities),
         );
         let mut line = build::exec(&frame, exec, &texts, lineage, self.all_capabilities, &mut self.users);
+        line.tellwire.login = build::login(&frame, Action::Exec, &self.processes, &mut self.users);
         line.mark(marks);
         outbox.put(Action::Exec, &line, ring, (header.time, self.clock.wall(header.time)), books);
     }
@@ -308,6 +336,7 @@ impl State {
             timestamp: &self.timestamp,
         };
         let mut line = build(&frame, self.page_size, &mut self.users);
+        line.tellwire.login = build::login(&frame, action, &self.processes, &mut self.users);
         line.mark(marks);
         outbox.put(action, &line, ring, (header.time, self.clock.wall(header.time)), books);
     }

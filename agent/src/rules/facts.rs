@@ -65,6 +65,16 @@ impl What {
         Self { action: Action::Close, outcome: Some(Outcome::Success), destination: Some(destination) }
     }
 
+    /// What libpam, a program or the kernel reported; `is_success` where it said so.
+    pub(crate) fn reported(action: Action, is_success: Option<bool>) -> Self {
+        let outcome = match is_success {
+            Some(true) => Outcome::Success,
+            Some(false) => Outcome::Failure,
+            None => Outcome::Unknown,
+        };
+        Self { action, outcome: Some(outcome), destination: None }
+    }
+
     /// A credential call; `error` is its errno, 0 for none.
     pub(crate) fn call(action: Action, error: u32) -> Self {
         Self { action, outcome: Some(Outcome::of_error(error)), destination: None }

@@ -9,10 +9,10 @@ fn an_agent_that_does_all_its_work_is_ready() {
     assert_eq!(agent.get("/healthz"), (200, "ok\n".to_owned()));
     let (status, body) = agent.get("/readyz");
     assert_eq!(status, 200);
-    assert_eq!(
-        serde_json::from_str::<Value>(&body).expect("JSON"),
-        json!({"status": "ready", "degraded": []})
-    );
+    let mut report: Value = serde_json::from_str(&body).expect("JSON");
+    // Whether the kernel's auditing is on is the machine's business.
+    report.as_object_mut().expect("an object").remove("notes");
+    assert_eq!(report, json!({"status": "ready", "degraded": []}));
     assert_eq!(agent.get("/nothing").0, 404);
 }
 

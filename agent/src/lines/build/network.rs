@@ -47,7 +47,7 @@ pub(crate) fn connects<'a>(frame: &Frame<'a>, fold: &Fold, first: &'a str, users
     line.event.start = Some(first);
     ends(frame, &mut line, &fold.tuple);
     // Each of them had a port of its own.
-    line.source = Some(Endpoint { ip: None, port: None, bytes: Some(fold.sent) });
+    line.source = Some(Endpoint { bytes: Some(fold.sent), ..Endpoint::default() });
     if let Some(destination) = &mut line.destination {
         destination.bytes = Some(fold.received);
     }
@@ -106,7 +106,7 @@ fn ends(frame: &Frame<'_>, line: &mut Line<'_>, tuple: &Tuple) {
 }
 
 fn endpoint(bytes: [u8; 16], port: u16) -> Endpoint {
-    Endpoint { ip: Some(address(bytes)), port: Some(port), bytes: None }
+    Endpoint { ip: Some(address(bytes)), port: Some(port), ..Endpoint::default() }
 }
 
 /// A v4-mapped address is the IPv4 address that is on the wire.

@@ -1,0 +1,60 @@
+//! Storms of records: none is lost where there is room, and what is lost is counted.
+
+use serde_json::json;
+use tellwire_tests::{
+    Agent, at,
+    auditing::{self, Auditing},
+    sys, until,
+};
+
+const STORM: u64 = 4_000;
+
+fn storm(agent: &Agent) {
+    let texts = (0..STORM).map(|number| {
+        format!("op=login acct=\"root\" id=0 addr=10.0.{}.{} res=success", number / 256, number % 256)
+    });
+    let report = || {
+        // The first that is seen of a process that came into the cgroup by itself.
+        sys::credential_call(libc::SYS_setuid, [0; 3]).expect("root may");
+        auditing::report(1112, texts);
+    };
+    agent.fork(report).join();
+}
+
+#[test]
+fn a_storm_of_records_is_told_without_a_gap() {
+    let _auditing = Auditing::on();
+    let agent = Agent::start();
+    storm(&agent);
+    agent.expect_metric("tellwire_events_total", &[("action", "user_login")], STORM);
+    agent.expect_metric("tellwire_events_lost_total", &[], 0);
+    let stopped = agent.stop();
+    assert_eq!(stopped.status.code(), Some(0), "{:?}", stopped.log);
+    let told = stopped.events.iter().filter(|event| at(event, "event.action") == Some(&json!("user_login")));
+    assert_eq!(told.count() as u64, STORM);
+}
+
+#[test]
+fn records_that_find_no_room_are_counted_and_told_as_lost() {
+    let _auditing = Auditing::on();
+    let agent = Agent::with_config("[auth]\naudit-buffer-bytes = 4096\n");
+    let (mut told, mut lost) = (0, 0);
+    until("a loss", || {
+        storm(&agent);
+        lost = agent.metric("tellwire_audit_overruns_total", &[]);
+        (lost > 0).then_some(())
+    });
+    until("what was received", || {
+        told = agent.metric("tellwire_audit_received_total", &[]);
+        let outcomes = agent.metric("tellwire_audit_records_total", &[]);
+        (told == outcomes).then_some(())
+    });
+    assert_eq!(
+        agent.metric("tellwire_events_lost_total", &[("stage", "audit")]),
+        agent.metric("tellwire_audit_overruns_total", &[])
+    );
+    let stopped = agent.stop();
+    let is_loss = |event: &&serde_json::Value| at(event, "event.action") == Some(&json!("events_lost"));
+    let line = stopped.own.iter().find(is_loss).expect("a line of the loss");
+    assert_eq!(at(line, "tellwire.lost.lost").map(|lost| &lost[0]["stage"]), Some(&json!("audit")), "{line}");
+}

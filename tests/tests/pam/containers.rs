@@ -1,0 +1,208 @@
+//! Containers that come and go: their first login is seen, and nothing of them stays.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use serde_json::{Value, json};
+use tellwire_tests::{Agent, at, image, runtime, runtime::Cgroups};
+
+use crate::{
+    helper::{Form, lines, path, stacks},
+    overlay::{Inhabitant, library, root},
+};
+
+/// Containers of an image that is known already, which authenticate at once.
+const KNOWN: usize = 50;
+
+/// Containers with a library that nobody has seen.
+const NEW: usize = 20;
+
+/// When these authenticate for the first time: an attachment takes an RCU grace period or two, tens of milliseconds on a
+/// busy machine.
+const LATER_MS: &str = "250";
+
+/// Root directories that come and go.
+const ROOTS: usize = 20;
+
+/// A root directory in which the helper can run: with a library of its own.
+struct Image(PathBuf);
+
+impl Image {
+    fn new(folder: &Path) -> Self {
+        image::root_directory(folder);
+        let helper = folder.join("bin/helper");
+        fs::copy(path(Form::Linked), &helper).expect("the helper");
+        copy_libraries(&path(Form::Linked), folder);
+        let modules = library().parent().expect("a folder").join("security");
+        for module in ["pam_permit.so", "pam_deny.so"] {
+            copy_libraries(&modules.join(module), folder);
+            copy(&modules.join(module), folder);
+        }
+        fs::create_dir_all(folder.join("etc/stacks")).expect("a folder");
+        stacks(&folder.join("etc/stacks"));
+        fs::write(folder.join("etc/passwd"), "root:x:0:0:root:/:/bin/sh\ninmate:x:1000:1000::/:/bin/sh\n")
+            .expect("a passwd file");
+        Self(folder.to_owned())
+    }
+
+    /// Another file with the same library: another container's, that shares nothing with the first.
+    fn renew(&self) {
+        let library = self.0.join(library().strip_prefix("/").expect("an absolute path"));
+        let new = library.with_extension("new");
+        fs::copy(&library, &new).expect("copying the library");
+        fs::rename(&new, &library).expect("replacing the library");
+    }
+}
+
+/// Copies what a program loads, to the same places.
+fn copy_libraries(program: &Path, root: &Path) {
+    let listed = runtime::run(Command::new(runtime::program("ldd", "libc-bin")).arg(program));
+    let paths = listed.split_whitespace().filter(|word| word.starts_with('/'));
+    paths.for_each(|path| copy(Path::new(path), root));
+}
+
+fn copy(file: &Path, root: &Path) {
+    let to = root.join(file.strip_prefix("/").expect("an absolute path"));
+    fs::create_dir_all(to.parent().expect("a folder")).expect("a folder");
+    // The links that the linker knows a library by, and the file: under one name it is enough.
+    let real = fs::canonicalize(file).expect("the library");
+    let real_to = root.join(real.strip_prefix("/").expect("an absolute path"));
+    fs::create_dir_all(real_to.parent().expect("a folder")).expect("a folder");
+    fs::copy(&real, &real_to).expect("copying a library");
+    if to.symlink_metadata().is_err() {
+        std::os::unix::fs::symlink(&real, &to).expect("a link");
+    }
+}
+
+/// A container of runc, made and started as engines do it, and run to its end.
+fn run(agent: &Agent, image: &Image, cgroups: &Cgroups, id: &str, environment: &[&str], args: &[&str]) {
+    let bundle = agent.subfolder(id);
+    let namespaces = ["pid", "network", "ipc", "uts", "mount"].map(|kind| json!({ "type": kind }));
+    let config = json!({
+        "ociVersion": "1.0.2",
+        "process": {
+            "user": { "uid": 0, "gid": 0 },
+            "args": args,
+            "env": environment,
+            "cwd": "/",
+            "noNewPrivileges": true,
+        },
+        "root": { "path": image.0, "readonly": true },
+        "mounts": [{ "destination": "/proc", "type": "proc", "source": "proc" }],
+        "linux": { "cgroupsPath": cgroups.path(id), "namespaces": namespaces },
+    });
+    fs::write(bundle.join("config.json"), config.to_string()).expect("the bundle's configuration");
+    let runc = || {
+        let mut runc = Command::new(runtime::program("runc", "runc"));
+        runc.arg("--root").arg(agent.folder().join("runc"));
+        runc
+    };
+    let pid_file = bundle.join("pid");
+    runtime::run(runc().args(["create", "--bundle"]).arg(&bundle).arg("--pid-file").arg(&pid_file).arg(id));
+    let pid = fs::read_to_string(pid_file).expect("the container's process id");
+    runtime::run(runc().args(["start", id]));
+    // Its parent is gone, so nobody is told of its end.
+    let state = Path::new("/proc").join(pid.trim()).join("stat");
+    tellwire_tests::until("the container's end", || {
+        let stat = fs::read_to_string(&state).unwrap_or_default();
+        (stat.is_empty() || stat.contains(") Z ")).then_some(())
+    });
+    runtime::run(runc().args(["delete", "--force", id]));
+}
+
+const LOGIN: [&str; 5] = ["/bin/helper", "/etc/stacks", "sshd", "inmate", "auth"];
+
+/// Runs containers and gives their logins.
+fn logins(agent: &Agent, containers: usize, mut next: impl FnMut(usize)) -> Vec<Value> {
+    (0..containers).for_each(&mut next);
+    let mut child = agent.exec(runtime::program("true", "coreutils"), &["true"]);
+    agent.settle(&mut child);
+    let logins = lines(agent);
+    for login in &logins {
+        let id = at(login, "container.id").and_then(Value::as_str).expect("a container");
+        assert!(id.starts_with("login-"), "{login}");
+        // Its passwd file knows the name; the host does not say what id that is.
+        assert_eq!(at(login, "user"), Some(&json!({"name": "inmate"})), "{login}");
+    }
+    logins
+}
+
+#[test]
+fn a_login_at_once_in_a_container_of_a_known_image_is_seen() {
+    let agent = Agent::start();
+    let cgroups = Cgroups::of(agent.cgroup());
+    let image = Image::new(&agent.subfolder("image"));
+    // Another container of the image.
+    let _inhabitant = Inhabitant::new(&agent, &image.0);
+    agent.expect_metric("tellwire_libraries_attached", &[], 2);
+    let seen = logins(&agent, KNOWN, |number| {
+        run(&agent, &image, &cgroups, &format!("login-{number}"), &[], &LOGIN);
+    });
+    assert_eq!(seen.len(), KNOWN);
+}
+
+#[test]
+fn a_login_a_moment_after_the_start_of_a_new_container_is_seen() {
+    let agent = Agent::start();
+    let cgroups = Cgroups::of(agent.cgroup());
+    let image = Image::new(&agent.subfolder("image"));
+    let later = format!("PAM_PAUSE_MS={LATER_MS}");
+    let seen = logins(&agent, NEW, |number| {
+        image.renew();
+        run(&agent, &image, &cgroups, &format!("login-{number}"), &[&later], &LOGIN);
+    });
+    assert_eq!(seen.len(), NEW);
+}
+
+#[test]
+fn users_of_a_container_are_told_and_others_are_not() {
+    let agent = Agent::start();
+    let cgroups = Cgroups::of(agent.cgroup());
+    let image = Image::new(&agent.subfolder("image"));
+    let script = "for user in inmate nobody; do /bin/helper /etc/stacks refuses $user auth; done";
+    run(&agent, &image, &cgroups, "names", &["PAM_PAUSE_MS=250"], &["/bin/sh", "-c", script]);
+    let failed = json!({"user": {"name": "inmate"}, "event.outcome": "failure", "container.id": "names"});
+    agent.expect(None, "pam_authenticate", &failed);
+    // The host has such a user; the container has none.
+    let withheld = json!({"user": null, "tellwire.auth.user_withheld": true, "container.id": "names"});
+    agent.expect(None, "pam_authenticate", &withheld);
+}
+
+#[test]
+fn nothing_of_a_container_that_is_gone_stays() {
+    let agent = Agent::start();
+    let descriptors = || fs::read_dir(format!("/proc/{}/fd", agent.pid())).expect("descriptors").count();
+    let attached = || agent.metric("tellwire_libraries_attached", &[]);
+    let before = (attached(), descriptors());
+    let folder = agent.subfolder("roots");
+    for number in 0..ROOTS {
+        let root_folder = folder.join(number.to_string());
+        root(&root_folder);
+        let inhabitant = Inhabitant::new(&agent, &root_folder);
+        if number % 4 == 0 {
+            let there = number as u64;
+            tellwire_tests::until("the library is attached to", || {
+                let count = agent.metric("tellwire_library_attachments_total", &[("outcome", "attached")]);
+                (count > there / 4).then_some(())
+            });
+        }
+        drop(inhabitant);
+    }
+    agent.expect_metric("tellwire_libraries_attached", &[], before.0);
+    agent.expect_metric("tellwire_library_roots", &[], 1);
+    let seen = agent.metric("tellwire_library_attachments_total", &[("outcome", "attached")]);
+    println!("{seen} files of {ROOTS} roots were attached to");
+    agent.expect_metric("tellwire_library_attachments_total", &[("outcome", "released")], seen - before.0);
+    // The kernel takes its time for each probe. Those that the test's own questions open come and go.
+    let mut left = descriptors();
+    while left > before.1 + 2 {
+        let was = left;
+        tellwire_tests::until("fewer descriptors are left", || {
+            left = descriptors();
+            (left < was).then_some(())
+        });
+    }
+}
