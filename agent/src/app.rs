@@ -56,7 +56,9 @@ use crate::{
     pipeline::{Folds, Judge, Order, Outbox, Pipeline, Recorder, Selection, State},
     redact::Redactor,
     rules::{RuleBooks, Rules},
+    runtimes::{self, RuntimeBooks},
     scope::Scope,
+    workloads::Places,
 };
 
 /// What the pipeline may be told at one time. Those who tell it more wait.
@@ -198,6 +200,7 @@ impl Assembly {
         let fanout = opened.start(config.output.queue_bytes.get() as usize, &observer)?;
         let outputs = fanout.registry();
         let readiness = readiness(&kernel);
+        let chosen = scope.as_ref().map(Scope::scan);
         let (scope, looked_at) = scope.map(watch::channel).unzip();
         let tools = Tools {
             libraries: kernel.libraries.clone(),
@@ -208,7 +211,10 @@ impl Assembly {
         };
         let Looking { books: pam_books, known, host_mounts } = look(&config, &host, tools, &cancel);
         let libraries = Arc::clone(&pam_books);
-        let counters = (Arc::clone(&kernel_books), Arc::clone(&books), pam_books, histograms.clone());
+        let (asks, named, runtime_books) = runtimes::start(&config.containers, &host, &readiness, &cancel);
+        kernel_books.configure(&config.metrics);
+        let counters =
+            (Arc::clone(&kernel_books), Arc::clone(&books), pam_books, histograms.clone(), runtime_books);
         let judged = (Arc::clone(&filter), Arc::clone(&rule_books));
         let parts = scraped(counters, judged, outputs.clone(), rings.usages(), &kernel, &options, &support);
         let ring_bytes = parts.rings.iter().map(|(_, bytes, _)| bytes).sum();
@@ -222,6 +228,10 @@ impl Assembly {
         let audit = audit::start(&config, &host, &boot_id, &books, &readiness, &cancel);
         state.host_mounts = host_mounts;
         state.libraries = Some(libraries);
+        let (places, placed) = Places::new(&state.containers);
+        state.places = Some(places);
+        let chosen = chosen.map(|keys| keys.iter().map(|key| (key.hierarchy, key.id)).collect());
+        state.take_inventory(asks, chosen.as_ref());
         judge_by(&config, filter, &rule_books, &mut state)?;
         let last = Last::open(&config.agent.state_dir, &agent.ephemeral_id, &boot_id, &readiness);
         let (orders, told) = mpsc::channel(ORDERS);
@@ -232,6 +242,7 @@ impl Assembly {
         let alive = kernel.alive(&support);
         let own = own_parts((subject, alive, ring_bytes), &kernel_books, &outputs, &readiness);
         let (removed, gone) = mpsc::channel(4096);
+        kernel_books.listen(placed);
         tokio::spawn(harvest(Arc::clone(&kernel_books), gone));
         say_watching(&kernel, &support);
         let pipeline = Pipeline {
@@ -246,6 +257,7 @@ impl Assembly {
             readiness: Arc::clone(&readiness),
             removed,
             audit,
+            runtimes: named,
             own: Own::new(own, attached),
             orders: told,
             poll_interval: config.kernel.poll_interval.get(),
@@ -340,7 +352,7 @@ fn serve(
 
 /// The parts that a scrape asks.
 fn scraped(
-    counters: (Arc<KernelBooks>, Arc<Books>, Arc<PamBooks>, Histograms),
+    counters: (Arc<KernelBooks>, Arc<Books>, Arc<PamBooks>, Histograms, Arc<RuntimeBooks>),
     judged: (Arc<KernelFilter>, Arc<RuleBooks>),
     outputs: Registry,
     rings: Vec<(Ring, u64, Usage)>,
@@ -348,7 +360,7 @@ fn scraped(
     options: &Options,
     support: &support::Support,
 ) -> Parts {
-    let (kernel_books, books, pam, histograms) = counters;
+    let (kernel_books, books, pam, histograms, runtimes) = counters;
     let (filter, rules) = judged;
     Parts {
         filter,
@@ -356,6 +368,7 @@ fn scraped(
         kernel: kernel_books,
         books,
         pam,
+        runtimes,
         outputs,
         probes: kernel.probes.clone(),
         programs: kernel.program_handles(),

@@ -87,6 +87,10 @@ pub(crate) struct Books {
     /// Events whose container was looked up: in a container, on the host.
     pub(crate) enriched_container: AtomicU64,
     pub(crate) enriched_host: AtomicU64,
+    /// Containers whose first line had their names; whose names came later; that never had names.
+    pub(crate) named_at_once: AtomicU64,
+    pub(crate) named_late: AtomicU64,
+    pub(crate) never_named: AtomicU64,
 }
 
 impl Books {

@@ -7,6 +7,7 @@ mod auth;
 mod changes;
 mod checks;
 mod choices;
+mod containers;
 mod error;
 mod file;
 mod kernel;
@@ -33,6 +34,7 @@ pub(crate) use choices::{
     Effect, Format, KernelLog, Label, Listen, LogLevel, Profile, RuleOutcome, Style, SyslogFormat,
     UnknownUserNames,
 };
+pub(crate) use containers::{Containers, Metrics};
 pub(crate) use error::{ConfigError, nearest};
 pub(crate) use kernel::Kernel;
 pub(crate) use outputs::{Facility, Group, Output, OutputFile, OutputSpec, Peer};
@@ -52,8 +54,10 @@ pub(crate) struct Config {
     pub(crate) processes: Processes,
     pub(crate) redaction: Redaction,
     pub(crate) auth: Auth,
+    pub(crate) containers: Containers,
     pub(crate) output: Output,
     pub(crate) http: Http,
+    pub(crate) metrics: Metrics,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) rules: Vec<Rule>,
 }
@@ -235,7 +239,18 @@ fn from_file(path: &Path, known_types: &[&str]) -> Result<(Config, Sources), Con
 
 /// Flags and environment over what is there.
 fn layer(config: &mut Config, sources: &mut Sources, args: &RunArgs) {
-    let Config { agent, kernel, processes: _, redaction: _, auth: _, output, http, rules: _ } = config;
+    let Config {
+        agent,
+        kernel,
+        processes: _,
+        redaction: _,
+        auth: _,
+        containers: _,
+        output,
+        http,
+        metrics: _,
+        rules: _,
+    } = config;
     let mut over = Over { sources, args };
     over.set(&mut agent.profile, args.profile, "agent.profile", "profile");
     over.set(&mut agent.types, unless_empty(&args.types), "agent.types", "types");

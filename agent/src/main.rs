@@ -22,7 +22,9 @@ mod pam;
 mod pipeline;
 mod redact;
 mod rules;
+mod runtimes;
 mod scope;
+mod workloads;
 
 use std::{
     io::{self, Write as _},

@@ -50,6 +50,7 @@ use crate::{
     pam::KnownUsers,
     redact::Redactor,
     rules::Rules,
+    runtimes,
 };
 
 /// How often what is old is looked for.
@@ -60,6 +61,9 @@ const IDLE: Duration = Duration::from_millis(100);
 
 /// Audit records that are taken in one cycle at the most.
 const REPORTED: usize = 1024;
+
+/// The same of what runtimes tell.
+const TOLD: usize = 256;
 
 /// A removed cgroup, for whoever harvests its counters: hierarchy and id.
 pub(crate) type Removed = (u64, u64);
@@ -100,6 +104,8 @@ pub(crate) struct Pipeline {
     pub(crate) readiness: Arc<Readiness>,
     pub(crate) removed: mpsc::Sender<Removed>,
     pub(crate) audit: Feed,
+    /// What container runtimes tell.
+    pub(crate) runtimes: runtimes::Feed,
     pub(crate) own: Own,
     pub(crate) orders: mpsc::Receiver<Order>,
     /// How often the rings are read under traffic.
@@ -146,6 +152,7 @@ impl Pipeline {
         for record in self.audit.rest().await {
             self.audit(record);
         }
+        self.state.tell_inventory(None, &mut self.outbox, &self.books);
         self.state.settle_merging(None, &mut self.outbox, &self.books);
         self.sweep(None);
         self.publish();
@@ -169,14 +176,31 @@ impl Pipeline {
         {
             reported.push(record);
         }
-        let taken = self.drain() + reported.len();
+        // Names first: what is in the rings came after they were asked for.
+        let named = self.hear_runtimes();
+        let taken = self.drain() + reported.len() + named;
         for record in reported {
             self.audit(record);
         }
         let Self { state, outbox, books, .. } = self;
-        state.settle_merging(Some(boot_now()), outbox, books);
+        let now = boot_now();
+        state.settle_merging(Some(now), outbox, books);
+        state.tell_inventory(Some(now), outbox, books);
         outbox.flush();
         taken
+    }
+
+    /// Takes in what runtimes tell, so much in one cycle that a full list does not hold the rings up.
+    fn hear_runtimes(&mut self) -> usize {
+        let Self { runtimes, state, outbox, books, .. } = self;
+        let mut heard = 0;
+        while heard < TOLD
+            && let Some(told) = runtimes.next()
+        {
+            state.runtime_told(told, outbox, books);
+            heard += 1;
+        }
+        heard
     }
 
     fn audit(&mut self, record: Record) {

@@ -41,6 +41,7 @@ const PACKAGES: &[Package] = &[
         &[Need::Live, Need::Vm],
         "container images and the VM's programs",
     ),
+    package("protobuf-compiler", "protoc", &[Need::Live], "builds the tests' container runtime interface"),
     package("gcc", "gcc", &[Need::Live], "programs that call libpam"),
     package("libc6-dev", "/usr/include/stdio.h", &[Need::Live], "programs that call libpam"),
     package("libpam0g-dev", "/usr/include/security/pam_appl.h", &[Need::Live], "programs that call libpam"),

@@ -70,7 +70,10 @@ pub(super) async fn harvest(books: Arc<KernelBooks>, mut removed: mpsc::Receiver
             continue;
         }
         match books.sweep(|key| gone.contains(&(u64::from(key.hierarchy), key.cgroup))) {
-            Ok(left) => gone.retain(|cgroup| left.contains(cgroup)),
+            Ok(left) => {
+                let done = gone.extract_if(|cgroup| !left.contains(cgroup)).collect();
+                books.forget(&done);
+            }
             Err(error) => tracing::warn!(%error, "counters of removed cgroups not harvested"),
         }
     }

@@ -1,6 +1,7 @@
 //! What no single value can know: lists, and names that other parts decide.
 
 use std::borrow::Cow;
+use std::path::PathBuf;
 
 use super::error::{ConfigError, nearest, shown};
 use super::{Config, Format, Group, OutputFile, OutputSpec, Redaction, Rule, Source, Sources};
@@ -37,7 +38,19 @@ impl Fault {
 }
 
 pub(super) fn check(config: &Config, known_types: &[&str]) -> Result<(), Fault> {
-    let Config { agent, kernel: _, processes: _, redaction, auth: _, output, http: _, rules } = config;
+    let Config {
+        agent,
+        kernel: _,
+        processes: _,
+        redaction,
+        auth: _,
+        containers,
+        output,
+        http: _,
+        metrics: _,
+        rules,
+    } = config;
+    check_sockets(&containers.sockets)?;
     check_types(&agent.types, known_types)?;
     if let Some(index) = agent.cgroups.iter().position(|path| path.as_os_str().is_empty()) {
         let wrong = "a cgroup without a path".into();
@@ -62,6 +75,22 @@ pub(super) fn check(config: &Config, known_types: &[&str]) -> Result<(), Fault> 
             Err(Fault { key: "output.format".into(), index: None, wrong, instead: None })
         }
     }
+}
+
+/// Each has series of its own in the metrics.
+const SOCKETS: usize = 16;
+
+fn check_sockets(sockets: &[PathBuf]) -> Result<(), Fault> {
+    if sockets.len() > SOCKETS {
+        let wrong = format!("{} sockets", sockets.len());
+        return Err(Fault::new("containers.sockets", None, wrong, &format!("write {SOCKETS} at the most")));
+    }
+    if let Some(index) = sockets.iter().position(|socket| !socket.is_absolute()) {
+        let path = sockets.get(index).map(|path| path.display().to_string()).unwrap_or_default();
+        let wrong = format!("socket {path} is no absolute path");
+        return Err(Fault::new("containers.sockets", Some(index), wrong, "write one that begins with /"));
+    }
+    Ok(())
 }
 
 /// What is wrong with a rule has the line of the rule's key, or of the rule.

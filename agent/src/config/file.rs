@@ -205,7 +205,7 @@ mod tests {
             (
                 "\n[kernl]\nlog = \"off\"",
                 "t.toml:2: unknown section kernl: write kernel (valid are agent, kernel, processes, \
-                 redaction, auth, output, http, rules)",
+                 redaction, auth, containers, output, http, metrics, rules)",
             ),
             ("profile = \"full\"", "t.toml:1: unknown section profile: write it as a key of [agent]"),
             ("[agent]\nprofile = 5", "t.toml:2: agent.profile = 5: write \"default\" or \"full\""),

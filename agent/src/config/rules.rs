@@ -35,14 +35,14 @@ pub(crate) struct Rule {
     /// Effective users, by name or number.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) users: Option<Vec<UserSpec>>,
-    /// Containers, by id or by its first 12 digits or more. What else stands here is a name; but for runtimes whose ids
-    /// are names, those are not known yet.
+    /// Containers, by id or by its first 12 digits or more. What else stands here is a name: the one that the
+    /// runtime gives the container, or for runtimes whose ids are names the id.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) containers: Option<Vec<String>>,
-    /// Globs of Kubernetes namespaces. Their names are not known yet: for now this matches nothing.
+    /// Globs of Kubernetes namespaces. They match once the runtime has told them: see `containers.names`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) namespaces: Option<Vec<String>>,
-    /// Globs of container images. Their names are not known yet: for now this matches nothing.
+    /// Globs of container images, as the runtime tells them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) images: Option<Vec<String>>,
     /// Where a connect goes: networks, or addresses.

@@ -9,7 +9,7 @@ use tellwire_ebpf::{
     wire::Subject,
 };
 
-use super::{cgroup_path::ContainerPath, containers::Containers, credentials::Expected, entity::EntityId};
+use super::{container::Container, containers::Containers, credentials::Expected, entity::EntityId};
 use crate::{events::text::text, host::HostRoot, redact::Redactor};
 
 /// `PROC_PID_INIT_INO`, `include/linux/proc_ns.h` (v3.8 to v6.18): a process that is elsewhere is in a container,
@@ -46,7 +46,7 @@ pub(crate) struct Process {
     pub(crate) expected: Expected,
     /// The login uid and the audit session as of its last record; `u32::MAX` where never set.
     pub(crate) login: (u32, u32),
-    pub(crate) container: Option<Arc<ContainerPath>>,
+    pub(crate) container: Option<Arc<Container>>,
     /// The cgroups that `container` was found by.
     cgroups: (u64, u64),
     /// Inode number; 0 where not known.
@@ -237,6 +237,12 @@ impl Processes {
             login_uid: process.login.0,
             session_id: process.login.1,
         })
+    }
+
+    /// Containers that have processes, and the cgroups of one of these: in v2 and in v1.
+    pub(crate) fn containers(&self) -> impl Iterator<Item = (&Arc<Container>, (u64, u64))> {
+        let alive = self.map.values().filter(|process| !process.exited);
+        alive.filter_map(|process| Some((process.container.as_ref()?, process.cgroups)))
     }
 
     /// Whether it is known to have ended, or not known at all.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tellwire_ebpf::wire::Subject;
 
 use super::{
-    cgroup_path::ContainerPath,
+    container::Container,
     containers::Containers,
     entity::EntityId,
     processes::{Keys as _, Processes, comm},
@@ -19,7 +19,7 @@ pub(crate) struct Who {
     pub(crate) name: Arc<str>,
     pub(crate) executable: Option<Arc<str>>,
     pub(crate) vpid: Option<u32>,
-    pub(crate) container: Option<Arc<ContainerPath>>,
+    pub(crate) container: Option<Arc<Container>>,
     pub(crate) parent: Relative,
 }
 

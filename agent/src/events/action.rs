@@ -111,6 +111,15 @@ actions! {
         "A program found a login odd: too many failures, at a wrong time, from a wrong place (ANOM_LOGIN_*).";
     AuthBruteforce = "auth_bruteforce", "auth", "authentication", "info",
         "Many authentications failed from one address or for one user within a short time.";
+    ContainerRunning = "container_running", "container", "host", "info",
+        "A container that ran already when the agent started.";
+    ContainerCreated = "container_created", "container", "host", "info",
+        "A runtime made a container, which does not run yet. Only from runtimes that tell.";
+    ContainerStarted = "container_started", "container", "host", "start",
+        "The first program of a container was executed: the process is that one.";
+    ContainerStopped = "container_stopped", "container", "host", "end", "The last cgroup of a container was removed.";
+    ContainerNamed = "container_named", "container", "host", "info",
+        "Enrichment: the names of a container whose lines went out without them. It is joined by container.id.";
     AgentStarted = "agent_started", "agent", "host", "start", "The agent looks from here on.";
     AgentStopped = "agent_stopped", "agent", "host", "end", "The agent has stopped looking.";
     EventsLost = "events_lost", "agent", "host", "info", "Events of a while made no line, though they should have.";

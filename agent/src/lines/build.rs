@@ -20,8 +20,8 @@ pub(crate) use self::{
 use super::{
     ECS_VERSION, Ecs, Line, SCHEMA,
     fields::{
-        Capabilities, Container, EventFields, Id, Kubernetes, Parent, Pod, Process, Related, Tellwire,
-        Thread, User,
+        Capabilities, Container, EventFields, Id, Kubernetes, Parent, Process, Related, Tellwire, Thread,
+        User,
     },
     names,
     origin::Origin,
@@ -77,18 +77,8 @@ impl<'a> Frame<'a> {
             process: self.process(),
             user: Some(user),
             group: None,
-            container: who.container.as_deref().map(|container| Container {
-                id: &container.id,
-                runtime: container.runtime.map(crate::enrich::cgroup_path::Runtime::as_str),
-            }),
-            k8s: who.container.as_deref().and_then(|container| container.pod.as_ref()).map(|pod| {
-                Kubernetes {
-                    pod: Pod {
-                        uid: &pod.uid,
-                        qos: pod.qos.filter(|_| is_full).map(crate::enrich::cgroup_path::Qos::as_str),
-                    },
-                }
-            }),
+            container: who.container.as_deref().map(Container::new),
+            k8s: who.container.as_deref().and_then(|container| Kubernetes::new(container, is_full)),
             network: None,
             source: None,
             destination: None,
@@ -101,6 +91,10 @@ impl<'a> Frame<'a> {
                     .filter(|_| is_full)
                     .map(|kind| kind.ring().name()),
                 redacted: RuleSet::from_bits(redacted).iter().map(Rule::name).collect(),
+                sandbox: who
+                    .container
+                    .as_ref()
+                    .and_then(|container| container.names()?.is_sandbox.then_some(true)),
                 ..Tellwire::default()
             },
         }
@@ -146,6 +140,24 @@ pub(crate) fn without_sequence(line: &mut Line<'_>) {
     line.tellwire.sequence_cpu = None;
     line.tellwire.sequence_ring = None;
     line.tellwire.redacted = Vec::new();
+}
+
+/// The start of a container, of which its first process tells.
+pub(crate) fn container_started<'a>(frame: &Frame<'a>, users: &mut Users) -> Line<'a> {
+    let mut line = frame.line(Action::ContainerStarted, Some("success"), users);
+    // The exec's own line has the number.
+    without_sequence(&mut line);
+    line
+}
+
+/// A line about a container, of which no process tells: the frame's process is nobody.
+pub(crate) fn container<'a>(frame: &Frame<'a>, action: Action, users: &mut Users) -> Line<'a> {
+    let mut line = frame.line(action, None, users);
+    without_sequence(&mut line);
+    line.process = Process::default();
+    line.user = None;
+    line.related = None;
+    line
 }
 
 fn user(id: u32, users: &mut Users) -> User {

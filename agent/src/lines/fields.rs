@@ -1,5 +1,6 @@
 //! The groups of fields of a line.
 
+mod container;
 mod credentials;
 
 use std::{borrow::Cow, net::IpAddr, sync::Arc};
@@ -7,7 +8,10 @@ use std::{borrow::Cow, net::IpAddr, sync::Arc};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Serialize, Serializer};
 
-pub(crate) use self::credentials::{CredentialFacts, Credentials};
+pub(crate) use self::{
+    container::{Container, Kubernetes},
+    credentials::{CredentialFacts, Credentials},
+};
 use super::{
     audit::{AuditFacts, BruteforceFacts, LoginFacts},
     auth::AuthFacts,
@@ -17,6 +21,13 @@ use super::{
 /// A number that ECS has as a keyword: written as a string, without making one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Id(pub(crate) u32);
+
+impl Process<'_> {
+    /// Whether no process is known: that of a line about a container.
+    pub(crate) fn is_absent(&self) -> bool {
+        self.pid.is_none() && self.entity_id.is_none() && self.name.is_empty()
+    }
+}
 
 impl Serialize for Id {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -203,26 +214,6 @@ pub(crate) struct Parent<'a> {
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
-pub(crate) struct Container<'a> {
-    pub(crate) id: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) runtime: Option<&'a str>,
-}
-
-#[derive(Debug, Serialize, JsonSchema)]
-pub(crate) struct Kubernetes<'a> {
-    pub(crate) pod: Pod<'a>,
-}
-
-#[derive(Debug, Serialize, JsonSchema)]
-pub(crate) struct Pod<'a> {
-    pub(crate) uid: &'a str,
-    /// Ours: `guaranteed`, `burstable` or `besteffort`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) qos: Option<&'a str>,
-}
-
-#[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct Network {
     /// `tcp`.
     pub(crate) transport: &'static str,
@@ -280,6 +271,9 @@ pub(crate) struct Tellwire<'a> {
     /// The line stands for several events: a rule sampled it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) sampled: Option<SampledFacts>,
+    /// The container holds the namespaces of a pod, and runs nothing of the workload ("pause").
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) sandbox: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) exec: Option<Box<ExecFacts<'a>>>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -65,6 +65,8 @@ pub(crate) struct Line<'a> {
     pub(crate) labels: Option<&'a RawValue>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) related: Option<Related>,
+    /// Not on lines about a container that no process of it gave rise to.
+    #[serde(skip_serializing_if = "Process::is_absent")]
     pub(crate) process: Process<'a>,
     /// Whom the process acts as.
     #[serde(skip_serializing_if = "Option::is_none")]

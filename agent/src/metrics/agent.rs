@@ -124,10 +124,14 @@ impl Parts {
         )?;
         sink.counter(
             "tellwire_enrichments_total",
-            "Lines by whether their process was found to be in a container.",
+            "Lines by whether their process was found to be in a container (kind container), and containers by when \
+             their names came: with their first line, late and told by container_named, or never (kind names).",
             &[
                 (&[("kind", "container"), ("outcome", "container")], load(&books.enriched_container)),
                 (&[("kind", "container"), ("outcome", "host")], load(&books.enriched_host)),
+                (&[("kind", "names"), ("outcome", "at_once")], load(&books.named_at_once)),
+                (&[("kind", "names"), ("outcome", "late")], load(&books.named_late)),
+                (&[("kind", "names"), ("outcome", "never")], load(&books.never_named)),
             ],
         )?;
         sink.counter(
@@ -140,8 +144,12 @@ impl Parts {
         )?;
         sink.counter(
             "tellwire_series_overflow_total",
-            "Events that were counted without their cgroup, since the map was full; sums stay exact.",
-            &[(&[("metric", "cgroup_counters")], totals.overflow)],
+            "What found no room; sums stay exact. cgroup_counters: events that were counted without their cgroup, since \
+             the map was full; workloads: cgroups whose workload the budget of series had no room for.",
+            &[
+                (&[("metric", "cgroup_counters")], totals.overflow),
+                (&[("metric", "workloads")], totals.workloads_refused),
+            ],
         )?;
         let entries = |map: &str| match map {
             "cgroup_counters" => totals.entries,

@@ -7,11 +7,18 @@ use prometheus_client::{
     metrics::{MetricType, histogram::Histogram},
 };
 
+/// Series of a histogram: its buckets, sum and count. None of ours has more.
+const HISTOGRAM: usize = 13;
+
 /// Label names and values.
 pub(super) type Labels<'a> = &'a [(&'static str, &'a str)];
 
 /// Where samples go.
-pub(super) struct Sink<'a>(pub(super) DescriptorEncoder<'a>);
+pub(super) struct Sink<'a> {
+    pub(super) encoder: DescriptorEncoder<'a>,
+    /// Series so far.
+    pub(super) samples: usize,
+}
 
 impl Sink<'_> {
     /// A counter, without its `_total`: the format adds it.
@@ -21,8 +28,9 @@ impl Sink<'_> {
         help: &str,
         samples: &[(Labels<'_>, u64)],
     ) -> Result<(), Error> {
+        self.samples += samples.len();
         let name = name.strip_suffix("_total").unwrap_or(name);
-        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
+        let mut family = self.encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
         for (labels, value) in samples {
             if labels.is_empty() {
                 family.encode_counter::<[(&str, &str); 0], u64, u64>(value, None)?;
@@ -40,8 +48,9 @@ impl Sink<'_> {
         help: &str,
         samples: &[(Labels<'_>, f64)],
     ) -> Result<(), Error> {
+        self.samples += samples.len();
         let name = name.strip_suffix("_total").unwrap_or(name);
-        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
+        let mut family = self.encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
         for (labels, value) in samples {
             if labels.is_empty() {
                 family.encode_counter::<[(&str, &str); 0], f64, u64>(value, None)?;
@@ -58,7 +67,8 @@ impl Sink<'_> {
         help: &str,
         samples: &[(Labels<'_>, f64)],
     ) -> Result<(), Error> {
-        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        self.samples += samples.len();
+        let mut family = self.encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
         for (labels, value) in samples {
             if labels.is_empty() {
                 family.encode_gauge(value)?;
@@ -71,8 +81,9 @@ impl Sink<'_> {
 
     /// An info metric, without its `_info`: the format adds it.
     pub(super) fn info(&mut self, name: &str, help: &str, labels: Labels<'_>) -> Result<(), Error> {
+        self.samples += 1;
         let name = name.strip_suffix("_info").unwrap_or(name);
-        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Info)?;
+        let mut family = self.encoder.encode_descriptor(name, help, None, MetricType::Info)?;
         family.encode_info(&labels)
     }
 
@@ -82,7 +93,8 @@ impl Sink<'_> {
         help: &str,
         samples: &[(Labels<'_>, &Histogram)],
     ) -> Result<(), Error> {
-        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Histogram)?;
+        self.samples += samples.len() * HISTOGRAM;
+        let mut family = self.encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
         if let [([], histogram)] = samples {
             return histogram.encode(family);
         }

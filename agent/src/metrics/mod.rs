@@ -10,6 +10,7 @@ mod encode;
 mod node;
 mod process;
 mod rules;
+mod workloads;
 
 use std::{
     os::fd::{AsFd as _, OwnedFd},
@@ -32,6 +33,7 @@ use crate::{
     outputs,
     pam::PamBooks,
     rules::RuleBooks,
+    runtimes::RuntimeBooks,
 };
 
 /// The smallest record, ring header included: what a ring holds at the most is its size over this.
@@ -53,6 +55,7 @@ pub(crate) struct Parts {
     pub(crate) rules: Arc<RuleBooks>,
     pub(crate) books: Arc<Books>,
     pub(crate) pam: Arc<PamBooks>,
+    pub(crate) runtimes: Arc<RuntimeBooks>,
     pub(crate) outputs: outputs::Registry,
     pub(crate) probes: Vec<Attached>,
     /// Programs of the probes: statistics are asked from the kernel.
@@ -108,7 +111,7 @@ impl std::fmt::Debug for Parts {
 
 impl Collector for Parts {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let mut sink = Sink(encoder);
+        let mut sink = Sink { encoder, samples: 0 };
         // The order of the readings matters, see `Audit`: received, ledger, counts, ledger, received.
         let received = self.books.received();
         let Ok(before) = self.kernel.ledgers() else { return unreadable(&mut sink) };
@@ -129,7 +132,9 @@ impl Collector for Parts {
         self.agent(&mut sink, &totals)?;
         self.audit(&mut sink)?;
         rules::encode(&self.rules, &self.filter, &mut sink)?;
-        process::encode(&mut sink)
+        process::encode(&mut sink)?;
+        self.runtimes(&mut sink)?;
+        self.workloads(&mut sink, &totals)
     }
 }
 

@@ -27,6 +27,8 @@ pub(crate) struct Judged {
     epoch: u64,
     uid: u32,
     user_name: Option<Arc<str>>,
+    /// The container's names were known.
+    is_named: bool,
     matched: Box<[u16]>,
 }
 
@@ -47,11 +49,15 @@ impl Judge {
     /// What the rules found of the event of `who` that was judged last.
     pub(super) fn judged(&self, who: &Who, users: &mut Users) -> Judged {
         let uid = who.subject.ids.euid;
-        let Some(rules) = &self.rules else { return Judged { epoch: self.epoch, uid, ..Judged::default() } };
+        let is_named = is_named(who);
+        let Some(rules) = &self.rules else {
+            return Judged { epoch: self.epoch, uid, is_named, ..Judged::default() };
+        };
         Judged {
             epoch: self.epoch,
             uid,
             user_name: rules.asks_names().then(|| users.user_name(uid)).flatten(),
+            is_named,
             matched: rules.matched(),
         }
     }
@@ -61,6 +67,7 @@ impl Judge {
         let uid = who.subject.ids.euid;
         judged.epoch == self.epoch
             && judged.uid == uid
+            && judged.is_named == is_named(who)
             && (!self.rules.as_ref().is_some_and(Rules::asks_names)
                 || users.user_name(uid) == judged.user_name)
     }
@@ -90,6 +97,7 @@ impl Judge {
             }
         };
         let uid = who.subject.ids.euid;
+        let names = who.container.as_ref().and_then(|container| container.names());
         let facts = Facts {
             what,
             executable: who.executable.as_deref(),
@@ -97,10 +105,9 @@ impl Judge {
             uid,
             user_name: rules.asks_names().then(|| users.user_name(uid)).flatten(),
             container: who.container.as_ref().map(|container| container.id.as_str()),
-            // Nobody tells these names yet, so no condition on them is met.
-            container_name: None,
-            namespace: None,
-            image: None,
+            container_name: names.and_then(|names| names.container.as_deref()),
+            namespace: names.and_then(|names| names.namespace()),
+            image: names.and_then(|names| names.image.as_deref()),
         };
         told(rules.judge(&facts), what, books)
     }
@@ -118,6 +125,11 @@ impl Judge {
             filter.cgroup_removed(hierarchy, id);
         }
     }
+}
+
+/// Whether its container's names are known: rules may ask for them.
+fn is_named(who: &Who) -> bool {
+    who.container.as_ref().is_some_and(|container| container.names().is_some())
 }
 
 fn told(verdict: Verdict, what: What, books: &Books) -> Option<Marks> {

@@ -3,6 +3,7 @@
 mod audit;
 mod auth;
 mod bursts;
+mod containers;
 mod merging;
 mod network;
 mod own;
@@ -19,7 +20,7 @@ use tellwire_ebpf::{
 };
 use tokio::sync::mpsc;
 
-use self::merging::Merging;
+use self::{containers::Inventory, merging::Merging};
 use super::{Judge, Outbox, Removed, folds::Folds};
 use crate::{
     auth::{attempts::Attempts, bursts::Bursts},
@@ -40,6 +41,8 @@ use crate::{
     metrics::Histograms,
     pam::PamBooks,
     rules::{Marks, What},
+    runtimes::Asks,
+    workloads::Places,
 };
 
 /// The tables, and what every line says of the host.
@@ -48,6 +51,11 @@ pub(crate) struct State {
     pub(crate) processes: Processes,
     pub(crate) containers: Containers,
     pub(crate) users: Users,
+    /// Who is asked what containers are called.
+    asks: Asks,
+    inventory: Option<Inventory>,
+    /// Who is told which cgroup is whose, for metrics.
+    pub(crate) places: Option<Places>,
     pub(crate) clock: Clock,
     origin: Origin,
     /// Connects that repeat, where the profile tells them together.
@@ -90,6 +98,9 @@ impl State {
             processes,
             containers,
             users,
+            asks: Asks::default(),
+            inventory: None,
+            places: None,
             clock: Clock::new(),
             origin,
             folds: Folds::new(Duration::from_mins(1)),
@@ -153,11 +164,11 @@ impl State {
         let subject = &header.subject;
         match event {
             Event::CgroupMkdir(cgroup, path) => {
-                self.containers.made(cgroup.hierarchy, cgroup.id, &text(path));
+                self.cgroup_made(cgroup.hierarchy, cgroup.id, &text(path));
                 self.judge.cgroup_made(cgroup.hierarchy, cgroup.id, &self.containers);
             }
             Event::CgroupRmdir(Cgroup { id, hierarchy, .. }) => {
-                self.containers.removed(hierarchy, id, header.time);
+                self.cgroup_removed(hierarchy, id, header.time, outbox, books);
                 self.judge.cgroup_removed(hierarchy, id);
                 // Where the queue is full the counters stay in the kernel's map, which can overflow but not lie.
                 let _full = removed.try_send((hierarchy, id));
@@ -206,6 +217,8 @@ impl State {
             pid_namespace: exec.wire.namespaces.pid,
         };
         self.processes.exec(subject, &image, header.time, &self.containers);
+        let who = Who::new(subject, &self.processes, &self.containers);
+        self.container_begun(ring, header, &who, outbox, books);
         // A set-id program changes ids by right; any other must not.
         if exec.is_set_id() || exec.has(tellwire_ebpf::exec::Exec::FLAG_SECURE) {
             if let Some(process) = self.processes.get_mut(subject.key()) {
@@ -220,7 +233,6 @@ impl State {
         if !outbox.wants(Action::Exec, books) {
             return;
         }
-        let who = Who::new(subject, &self.processes, &self.containers);
         let what = What::success(Action::Exec);
         let Some(marks) = self.judge.judge(what, &who, Some(exec), &mut self.users, books) else { return };
         count_enrichment(&who, books);
@@ -354,6 +366,7 @@ impl State {
         books.processes_refused.store(self.processes.refused, Relaxed);
         books.cgroups.store(self.containers.len() as u64, Relaxed);
         books.cgroups_refused.store(self.containers.refused, Relaxed);
+        books.never_named.store(self.containers.never_named, Relaxed);
     }
 }
 
@@ -383,4 +396,7 @@ fn command_line(exec: &Exec<'_>) -> String {
 fn count_enrichment(who: &Who, books: &Books) {
     let counter = if who.container.is_some() { &books.enriched_container } else { &books.enriched_host };
     counter.fetch_add(1, Relaxed);
+    if let Some(container) = &who.container {
+        containers::count_names(container, books);
+    }
 }

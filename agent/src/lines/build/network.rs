@@ -13,7 +13,7 @@ use crate::{
     events::action::Action,
     lines::{
         Line,
-        fields::{ConnectFacts, Endpoint, ErrorCode, Network},
+        fields::{ConnectFacts, Endpoint, ErrorCode, Kubernetes, Network},
         names,
     },
     pipeline::folds::Fold,
@@ -79,9 +79,13 @@ fn shorten(frame: &Frame<'_>, line: &mut Line<'_>) {
     }
     line.ecs = None;
     line.tellwire.schema = None;
-    line.k8s = None;
+    // Whoever looks at connections asks for the pod first; the rest stands on its execs.
+    line.k8s = line.k8s.take().and_then(Kubernetes::names_only);
     if let Some(container) = &mut line.container {
         container.runtime = None;
+        container.name = None;
+        container.image = None;
+        container.labels = None;
         // Of the host's accounts, which are not the container's.
         if let Some(user) = &mut line.user {
             user.name = None;
