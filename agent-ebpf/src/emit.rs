@@ -211,7 +211,8 @@ impl Slot {
         let looks = len > LARGE || sequence % 8 == 0;
         // Of a new container the reader asks what it is called: its runtime's answer should come before its first program.
         let is_urgent = kind as u32 == Kind::CgroupMkdir as u32;
-        let wake = if is_urgent || (looks && past_watermark(of)) { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP };
+        let wake =
+            if is_urgent || (looks && past_watermark(of)) { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP };
         // SAFETY: `base` came from a reservation and is used no more.
         unsafe { helpers::bpf_ringbuf_submit(self.base.cast(), u64::from(wake)) };
     }

@@ -24,6 +24,11 @@ pub fn root_directory(folder: &Path) {
 
 /// Writes the image as `docker save` does, which every engine can load; `work` is an empty folder.
 pub fn archive(reference: &str, work: &Path, to: &Path) {
+    archive_with(reference, work, to, &["/bin/true"]);
+}
+
+/// The same with what it runs where nothing else is said.
+pub fn archive_with(reference: &str, work: &Path, to: &Path, command: &[&str]) {
     let root = work.join("root");
     root_directory(&root);
     let layer = work.join("layer.tar");
@@ -32,7 +37,7 @@ pub fn archive(reference: &str, work: &Path, to: &Path) {
     let config = json!({
         "architecture": if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" },
         "os": "linux",
-        "config": { "Env": ["PATH=/bin"], "Cmd": ["/bin/true"] },
+        "config": { "Env": ["PATH=/bin"], "Cmd": command },
         "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{layer_sum}")] },
     });
     let config_file = work.join("config.json");

@@ -19,6 +19,7 @@ pub mod auditing;
 pub mod bpf;
 mod cgroup;
 mod child;
+pub mod cri;
 pub mod debian;
 pub mod ecs;
 mod http;

@@ -20,6 +20,11 @@ impl Metrics {
         Self(samples.map(|line| sample(line).unwrap_or_else(|| panic!("no sample: {line}"))).collect())
     }
 
+    /// How many series there are, of this metric or of those whose names begin so.
+    pub fn series(&self, prefix: &str) -> usize {
+        self.0.iter().filter(|sample| sample.name.starts_with(prefix)).count()
+    }
+
     /// The sum of the samples that have these labels, among others; one must be there.
     pub fn get(&self, name: &str, labels: &[(&str, &str)]) -> u64 {
         let has = |sample: &&Sample| {
@@ -41,9 +46,8 @@ fn sample(line: &str) -> Option<Sample> {
     };
     // No label value of ours has a quote in it.
     let mut pairs = BTreeMap::new();
-    for pair in
-        labels.split_terminator("\",").map(|pair| pair.trim_end_matches('"')).filter(|pair| !pair.is_empty())
-    {
+    let labels = labels.strip_suffix('"').unwrap_or(labels);
+    for pair in labels.split("\",").filter(|pair| !pair.is_empty()) {
         let (key, value) = pair.split_once("=\"")?;
         pairs.insert(key.to_owned(), value.to_owned());
     }
@@ -57,10 +61,11 @@ mod tests {
     #[test]
     fn samples_are_summed_over_the_labels_that_are_left_open() {
         let metrics = Metrics::parse(
-            "# HELP a B.\n# TYPE a counter\na{b=\"1\",c=\"x\"} 2\na{b=\"1\",c=\"y\"} 3\nd 7.0\n",
+            "# HELP a B.\n# TYPE a counter\na{b=\"1\",c=\"x\"} 2\na{b=\"1\",c=\"y\"} 3\na{b=\"\",c=\"\"} 1\nd 7.0\n",
         );
         assert_eq!(metrics.get("a", &[("c", "y")]), 3);
         assert_eq!(metrics.get("a", &[("b", "1")]), 5);
+        assert_eq!(metrics.get("a", &[("b", ""), ("c", "")]), 1);
         assert_eq!(metrics.get("d", &[]), 7);
     }
 }

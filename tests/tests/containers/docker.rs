@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use serde_json::json;
-use tellwire_tests::runtime::Cgroups;
+use tellwire_tests::{Agent, Setup, at, runtime::Cgroups};
 
 use crate::{agent, dockerd::Docker, expect_host};
 
@@ -58,4 +58,34 @@ fn a_cgroup_inside_a_container_of_docker_keeps_its_id() {
     agent.expect(None, "exit", &json!({ "process.exit_code": 0, "container": container }));
     docker.remove(&id);
     assert_eq!(Cgroups::directories(&cgroups.path(&format!("docker/{id}"))), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn names_and_images_are_told_by_dockers_api() {
+    let docker = Docker::shared();
+    let config = format!(
+        "[containers]\nsockets = ['{}']\nlabels = ['team']\n[[rules]]\nname = 'web'\neffect = 'tag'\ntags = ['web']\n\
+         containers = ['web-1']\n",
+        docker.socket().display()
+    );
+    let agent = Agent::with(|| Setup::default().config(&config));
+    let cgroups = Cgroups::of(agent.cgroup());
+    agent.expect_metric("tellwire_runtime_up", &[], 1);
+    let options = ["--name", "web-1", "--label", "team=shop", "--label", "secret=x"];
+    let args = ["/bin/sh", "-c", "/bin/usleep 50000"];
+    let id = docker.run(&cgroups, &options, &args);
+    docker.wait(&id);
+    let container = json!({
+        "id": id, "name": "web-1", "runtime": "docker", "labels": { "team": "shop" },
+        "image": { "name": "localhost/tellwire-test:1" },
+    });
+    for action in ["container_started", "exec"] {
+        let line = agent.expect(None, action, &json!({ "container": container, "tags": ["web"] }));
+        assert_eq!(tellwire_tests::ecs::faults(&line), Vec::<String>::new());
+    }
+    docker.remove(&id);
+    let line = agent.expect(None, "container_stopped", &json!({ "container": container }));
+    assert_eq!(at(&line, "k8s"), None);
+    agent.expect_metric("tellwire_enrichments_total", &[("kind", "names"), ("outcome", "at_once")], 1);
+    agent.expect_metric("tellwire_ledger_balanced", &[], 1);
 }

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     process::Command,
     sync::{Arc, Mutex, PoisonError, Weak},
 };
@@ -57,6 +57,11 @@ impl Docker {
         let docker = Self { daemon, folder };
         runtime::run(docker.command().arg("load").arg("--input").arg(archive));
         docker
+    }
+
+    /// Where its API is.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.folder.path().join("docker.sock")
     }
 
     pub(crate) fn command(&self) -> Command {

@@ -7,11 +7,15 @@
 
 mod bundle;
 mod containerd;
+mod cri;
 mod docker;
 mod dockerd;
 mod many;
+mod names;
 mod pods;
+mod robust;
 mod runc;
+mod workloads;
 
 use std::{fs, os::unix::fs::MetadataExt as _};
 
