@@ -228,7 +228,7 @@ impl Assembly {
         let audit = audit::start(&config, &host, &boot_id, &books, &readiness, &cancel);
         state.host_mounts = host_mounts;
         state.libraries = Some(libraries);
-        let (places, placed) = Places::new(&state.containers);
+        let (places, cgroups) = Places::new(&state.containers);
         state.places = Some(places);
         let chosen = chosen.map(|keys| keys.iter().map(|key| (key.hierarchy, key.id)).collect());
         state.take_inventory(asks, chosen.as_ref());
@@ -242,7 +242,7 @@ impl Assembly {
         let alive = kernel.alive(&support);
         let own = own_parts((subject, alive, ring_bytes), &kernel_books, &outputs, &readiness);
         let (removed, gone) = mpsc::channel(4096);
-        kernel_books.listen(placed);
+        kernel_books.listen(cgroups);
         tokio::spawn(harvest(Arc::clone(&kernel_books), gone));
         say_watching(&kernel, &support);
         let pipeline = Pipeline {

@@ -125,7 +125,7 @@ struct Service {
 }
 
 impl FakeRuntime {
-    /// Listens at this path. `tells` says whether it knows GetContainerEvents.
+    /// Listens at this path. `tells` says whether it knows `GetContainerEvents`.
     pub fn start(socket: &Path, tells: bool) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)

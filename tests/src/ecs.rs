@@ -45,6 +45,12 @@ fn walk(value: &Value, path: &str, faults: &mut Vec<String>) {
         return;
     }
     match value {
+        // Its keys are anybody's.
+        Value::Object(fields) if schema().get(path).is_some_and(|field| field.kind == "object") => {
+            for (key, value) in fields.iter().filter(|(_, value)| !value.is_string()) {
+                faults.push(format!("{path}.{key} is {value}, and should be a text"));
+            }
+        }
         Value::Object(fields) => {
             for (key, value) in fields {
                 walk(value, &if path.is_empty() { key.clone() } else { format!("{path}.{key}") }, faults);

@@ -48,7 +48,7 @@ fn strip_suffix(name: &str) -> Option<&str> {
     (suffix.len() == SUFFIX && is_random(suffix) && !base.is_empty()).then_some(base)
 }
 
-/// Takes off a ReplicaSet's hash: a number of 32 bits in decimal digits, each written as a letter of the alphabet.
+/// Takes off a replica set's hash: a number of 32 bits in decimal digits, each written as a letter of the alphabet.
 fn strip_hash(name: &str) -> Option<&str> {
     let (base, hash) = name.rsplit_once('-')?;
     let is_hash = (8..=10).contains(&hash.len()) && is_random(hash);
@@ -56,14 +56,14 @@ fn strip_hash(name: &str) -> Option<&str> {
     (is_hash && !hash.bytes().all(|byte| byte.is_ascii_digit()) && !base.is_empty()).then_some(base)
 }
 
-/// Takes off a CronJob's time: minutes since 1970, or seconds before Kubernetes 1.21.
+/// Takes off a cron job's time: minutes since 1970, or seconds before Kubernetes 1.21.
 fn strip_schedule(name: &str) -> Option<&str> {
     let (base, time) = name.rsplit_once('-')?;
     let is_time = matches!(time.len(), 8 | 10) && time.bytes().all(|byte| byte.is_ascii_digit());
     (is_time && !base.is_empty()).then_some(base)
 }
 
-/// Takes off a StatefulSet's ordinal.
+/// Takes off the ordinal in a stateful set.
 fn strip_ordinal(name: &str) -> Option<&str> {
     let (base, ordinal) = name.rsplit_once('-')?;
     let is_ordinal = (1..=4).contains(&ordinal.len()) && ordinal.bytes().all(|byte| byte.is_ascii_digit());

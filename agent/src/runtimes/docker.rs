@@ -121,7 +121,7 @@ impl Docker {
         drop(driver);
         // Element by element: one that is nonsense does not take the others with it.
         let listed: Vec<&serde_json::value::RawValue> =
-            serde_json::from_slice(&text).map_err(|_| CallError::Malformed)?;
+            serde_json::from_slice(&text).map_err(|_nonsense| CallError::Malformed)?;
         let mut found = Vec::new();
         for listed in listed {
             match serde_json::from_str::<Listed>(listed.get()) {
@@ -142,7 +142,7 @@ impl Docker {
         });
         let driver = Driver(driver.abort_handle());
         let request = Request::get(path).header("host", "docker").body(Empty::<Bytes>::new());
-        let response = send.send_request(request.map_err(|_| CallError::Malformed)?).await?;
+        let response = send.send_request(request.map_err(|_nonsense| CallError::Malformed)?).await?;
         if response.status() != http::StatusCode::OK {
             return Err(CallError::Status(response.status()));
         }

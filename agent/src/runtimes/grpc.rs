@@ -180,7 +180,7 @@ impl Answer {
             let (len, width) = self.number().await?;
             left = left.checked_sub(width).ok_or(CallError::Malformed)?;
             let len = match tag & 7 {
-                2 => usize::try_from(len).map_err(|_| CallError::Malformed)?,
+                2 => usize::try_from(len).map_err(|_too_large| CallError::Malformed)?,
                 0 => 0,
                 _ => return Err(CallError::Malformed),
             };

@@ -201,24 +201,20 @@ impl Task {
             Ok(None) => Outcome::Unknown,
             Err(_) => Outcome::Failed,
         });
-        match found? {
-            Some(found) => {
-                known.insert(Arc::clone(&found.id));
-                self.tell(if is_created { Told::Created(found) } else { Told::Found(found) }).await
-            }
-            None => {
-                if let Some(pause) = AGAIN.get(attempt)
-                    && waiting.len() < WAITING
-                {
-                    waiting.push_back((Instant::now() + *pause, attempt + 1, id));
-                }
-                Ok(())
-            }
+        if let Some(found) = found? {
+            known.insert(Arc::clone(&found.id));
+            return self.tell(if is_created { Told::Created(found) } else { Told::Found(found) }).await;
         }
+        if let Some(pause) = AGAIN.get(attempt)
+            && waiting.len() < WAITING
+        {
+            waiting.push_back((Instant::now() + *pause, attempt + 1, id));
+        }
+        Ok(())
     }
 
     async fn tell(&self, told: Told) -> Step<()> {
-        self.told.send(told).await.map_err(|_| End::Cancelled)
+        self.told.send(told).await.map_err(|_stopped| End::Cancelled)
     }
 }
 
@@ -298,10 +294,12 @@ async fn in_time<T>(patience: Duration, call: impl Future<Output = Step<T>>) -> 
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "it is what errors are mapped by")]
 fn failed_call(error: grpc::CallError) -> End {
     End::Failed(error.to_string())
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "it is what errors are mapped by")]
 fn failed_request(error: docker::CallError) -> End {
     End::Failed(error.to_string())
 }

@@ -4,6 +4,7 @@
 //! cgroup, so nothing of them is looked at.
 
 #![expect(clippy::expect_used, reason = "tests panic, they do not return errors")]
+#![expect(clippy::print_stdout, reason = "figures that were measured are told beside the outcome")]
 
 mod bundle;
 mod containerd;
