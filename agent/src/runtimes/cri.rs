@@ -236,3 +236,59 @@ fn is_digest(image: &str) -> bool {
 fn pair(entry: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
     Ok((bytes(entry, 1)?.unwrap_or_default(), bytes(entry, 2)?.unwrap_or_default()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn field(number: u8, parts: &[Vec<u8>]) -> Vec<u8> {
+        with_text(number, &parts.concat())
+    }
+
+    fn label(key: &str, value: &[u8]) -> Vec<u8> {
+        [with_text(1, key.as_bytes()), with_text(2, value)].concat()
+    }
+
+    #[test]
+    fn a_text_that_is_not_utf8_does_not_spoil_the_rest() {
+        let entry = [
+            with_text(1, b"ab12"),
+            with_text(2, b"cd34"),
+            field(3, &[with_text(1, b"serv\xff")]),
+            field(4, &[with_text(1, b"sha256:0"), vec![18 << 3 & 0x7f | 2 | 0x80, 1, 3], b"app".to_vec()]),
+            field(8, &[label("app", b"\xff\xfe")]),
+        ];
+        let listed = container(&entry.concat(), &[]).unwrap().unwrap();
+        assert_eq!((&*listed.id, &*listed.sandbox), ("ab12", "cd34"));
+        assert_eq!(listed.names.image.as_deref(), Some("app"));
+        assert!(listed.names.container.unwrap().starts_with("serv"));
+    }
+
+    #[test]
+    fn a_pod_has_its_names_and_the_labels_that_are_let_through() {
+        let entry = [
+            with_text(1, b"ab12"),
+            field(2, &[with_text(1, b"cart-7d5c9b8f6d-x2v9k"), with_text(2, b"u"), with_text(3, b"shop")]),
+            field(5, &[label("app", b"cart")]),
+            field(5, &[label("secret", b"x")]),
+        ];
+        let (id, names) = sandbox(&entry.concat(), &["app".to_owned()]).unwrap().unwrap();
+        assert_eq!((&*id, names.namespace(), &*names.workload), ("ab12", Some("shop"), "cart"));
+        assert_eq!((names.labels.len(), names.is_sandbox), (1, true));
+    }
+
+    #[test]
+    fn an_entry_without_a_usable_id_is_none() {
+        let entry = [with_text(1, b"../../etc"), field(3, &[with_text(1, b"server")])].concat();
+        assert!(container(&entry, &[]).unwrap().is_none());
+        assert!(container(&[0xff, 0xff], &[]).is_err());
+    }
+
+    #[test]
+    fn an_event_says_what_it_is_about() {
+        let removed = [with_text(1, b"ab12"), vec![2 << 3, 3]].concat();
+        assert_eq!(event(&removed), Some(("ab12".into(), Some(Change::Removed))));
+        assert_eq!(event(&with_text(1, b"ab12")), Some(("ab12".into(), Some(Change::Created))));
+        assert_eq!(event(&[]), None);
+    }
+}
