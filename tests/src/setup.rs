@@ -144,10 +144,23 @@ pub(crate) fn config(folder: &Path) -> PathBuf {
 /// Stands for the watched cgroup in a configuration.
 const CGROUP: &str = "{cgroup}";
 
+/// Suites whose agents look at libpam. Probing the host's takes the kernel a second or two at the end, which a hundred
+/// other agents need not spend.
+const ABOUT_LOGINS: [&str; 2] = ["pam", "auth"];
+
+fn is_about_logins() -> bool {
+    let program = env::current_exe().ok();
+    let name = program.as_deref().and_then(Path::file_name).and_then(OsStr::to_str).unwrap_or_default();
+    ABOUT_LOGINS.iter().any(|suite| name.strip_prefix(suite).is_some_and(|rest| rest.starts_with('-')))
+}
+
 /// The configuration with the watched cgroup, and with a folder for the agent's notes that no other agent has
 /// unless it names one.
 pub(crate) fn filled(toml: &str, cgroup: &Path, folder: &Path) -> String {
-    let toml = toml.replace(CGROUP, &cgroup.display().to_string());
+    let mut toml = toml.replace(CGROUP, &cgroup.display().to_string());
+    if !is_about_logins() && !toml.contains("[auth]") {
+        toml.push_str("\n[auth]\npam = false\n");
+    }
     if toml.contains("state-dir") {
         return toml;
     }

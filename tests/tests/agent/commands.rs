@@ -5,7 +5,7 @@ use std::{fs, process::Command};
 use serde_json::{Value, json};
 use tellwire_tests::{output, tellwire};
 
-const PROBES: [&str; 10] = [
+const PROBES: [&str; 13] = [
     "cgroup_mkdir",
     "cgroup_rmdir",
     "exit",
@@ -16,6 +16,9 @@ const PROBES: [&str; 10] = [
     "connect_errno",
     "exec_failed",
     "credentials",
+    "container_roots",
+    "pam_results",
+    "pam",
 ];
 
 const ACTIONS: [&str; 54] = [
