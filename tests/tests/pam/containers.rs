@@ -23,9 +23,6 @@ const NEW: usize = 10;
 /// Containers of new images that are mounted as engines mount them.
 const MOUNTED: usize = 20;
 
-/// From the mount of an image to the container's runtime, in milliseconds.
-const ENGINE_MS: u64 = 50;
-
 /// When these authenticate for the first time. An attachment takes an RCU grace period or two, tens of milliseconds, unless
 /// other agents attach and detach meanwhile, as they do where tests run side by side: the kernel has one lock for all.
 const LATER: &str = "PAM_PAUSE_MS=2000";
@@ -160,8 +157,6 @@ fn a_login_at_once_in_a_container_of_an_image_that_was_mounted_before_is_seen() 
         image.renew();
         let id = format!("login-{number}");
         let overlay = Overlay::new(agent.folder(), &id, &image.0);
-        // What an engine does in between takes it longer: it writes a configuration and starts a shim.
-        std::thread::sleep(std::time::Duration::from_millis(ENGINE_MS));
         run(&agent, &overlay.0, &cgroups, &id, &[], &LOGIN);
     });
     println!("{} of {MOUNTED} logins were seen", seen.len());
