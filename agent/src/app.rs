@@ -86,8 +86,8 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
     };
     support::check_capabilities().map_err(Failure::privilege)?;
     let scoped = !config.agent.cgroups.is_empty();
-    let (support, btf) =
-        support::Support::detect(&host, scoped, config.auth.pam).map_err(Failure::unavailable)?;
+    let (support, btf) = support::Support::detect(&host, scoped, support::Probed::new(&config.auth))
+        .map_err(Failure::unavailable)?;
     let scope = if scoped {
         Some(Scope::new(&config.agent.cgroups, &support.hierarchies).map_err(Failure::usage)?)
     } else {

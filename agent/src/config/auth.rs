@@ -15,6 +15,10 @@ pub(crate) struct Auth {
     /// Whether calls of libpam are told, on the host and in every container: each libpam is found and probed, at some
     /// microseconds for each call of it.
     pub(crate) pam: bool,
+    /// Whether the returns of libpam's functions are probed as well. Without it calls are told without their results,
+    /// and a name that is asked for is not known. Where a probed return would end confined processes, as on some
+    /// kernels from 6.11 to 6.13, the agent finds that out at start and does without by itself.
+    pub(crate) library_returns: bool,
     /// Whether libpam is looked for in each overlay that is mounted on the host, which is before the container starts
     /// that it is for: so its first login is seen however soon it comes.
     pub(crate) watch_mounts: bool,
@@ -41,6 +45,7 @@ impl Default for Auth {
     fn default() -> Self {
         Self {
             pam: true,
+            library_returns: true,
             watch_mounts: true,
             audit: true,
             audit_enable: false,

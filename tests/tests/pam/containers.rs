@@ -27,6 +27,11 @@ const MOUNTED: usize = 20;
 /// other agents attach and detach meanwhile, as they do where tests run side by side: the kernel has one lock for all.
 const LATER: &str = "PAM_PAUSE_MS=2000";
 
+/// Containers that come and go, of so many images, and so many of each at one time.
+const CONTAINERS: usize = 1000;
+const IMAGES: usize = 4;
+const TOGETHER: usize = 5;
+
 /// Root directories that come and go.
 const ROOTS: usize = 20;
 
@@ -224,4 +229,24 @@ fn nothing_of_a_container_that_is_gone_stays() {
             (left < was).then_some(())
         });
     }
+}
+
+#[test]
+fn a_thousand_containers_of_a_few_images_leave_nothing() {
+    let agent = Agent::start();
+    let attached = || agent.metric("tellwire_libraries_attached", &[]);
+    let before = attached();
+    let images: Vec<_> = (0..IMAGES).map(|number| agent.subfolder(&format!("image-{number}"))).collect();
+    for image in &images {
+        root(image);
+    }
+    for _ in 0..CONTAINERS / (IMAGES * TOGETHER) {
+        let round = images.iter().flat_map(|image| (0..TOGETHER).map(|_| Inhabitant::new(&agent, image)));
+        drop(round.collect::<Vec<_>>());
+    }
+    let outcome = |outcome| agent.metric("tellwire_library_attachments_total", &[("outcome", outcome)]);
+    assert!(outcome("attached") > before);
+    agent.expect_metric("tellwire_library_roots", &[], 1);
+    agent.expect_metric("tellwire_libraries_attached", &[], before);
+    assert_eq!(outcome("released"), outcome("attached") - before);
 }
