@@ -102,7 +102,8 @@ mod tests {
 
     fn names(bytes: &[u8]) -> Vec<String> {
         let mut archive = tar::Archive::new(bytes);
-        let entries = archive.entries().unwrap().map(|entry| entry.unwrap().path().unwrap().display().to_string());
+        let entries =
+            archive.entries().unwrap().map(|entry| entry.unwrap().path().unwrap().display().to_string());
         entries.collect()
     }
 
@@ -115,7 +116,10 @@ mod tests {
         let one = tar(entries([0, 1, 2]), Folders::Plain, 0).unwrap();
         assert_eq!(one, tar(entries([2, 0, 1]), Folders::Plain, 0).unwrap());
         assert_eq!(names(&one), ["etc/", "etc/a", "usr/", "usr/bin/", "usr/bin/b", "usr/bin/c"]);
-        assert_eq!(names(&tar(entries([2, 0, 1]), Folders::None, 0).unwrap()), ["etc/a", "usr/bin/b", "usr/bin/c"]);
+        assert_eq!(
+            names(&tar(entries([2, 0, 1]), Folders::None, 0).unwrap()),
+            ["etc/a", "usr/bin/b", "usr/bin/c"]
+        );
     }
 
     #[test]

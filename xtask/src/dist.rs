@@ -18,7 +18,7 @@ use xshell::{Shell, cmd};
 use crate::{
     archive::{self, Entry, Folders},
     build::{self, Arch, Linking, Profile},
-    sbom, say, setup,
+    say, sbom, setup,
 };
 
 #[derive(Args)]

@@ -17,7 +17,7 @@ use xshell::{Shell, cmd};
 use crate::{
     archive::{self, Folders},
     build::{self, Arch, Linking, Profile},
-    sbom, say, setup,
+    say, sbom, setup,
 };
 use layout::{Image, Platform};
 

@@ -71,7 +71,8 @@ impl Graph {
         let mut open = vec![*root];
         let mut seen = BTreeSet::from([*root]);
         while let Some(id) = open.pop() {
-            let package = packages.get(id).with_context(|| format!("cargo names {id} and does not tell it"))?;
+            let package =
+                packages.get(id).with_context(|| format!("cargo names {id} and does not tell it"))?;
             let linked: Vec<&str> = nodes
                 .get(id)
                 .and_then(|node| node.get("deps")?.as_array())
@@ -154,8 +155,7 @@ fn bill(graph: &Graph, sums: &BTreeMap<Id, String>, toolchain: &str, arch: Arch)
     let agent = graph.packages.iter().find(|(id, _)| of_agent(id));
     let agent = agent.map(|(id, package)| component(id, package, "application"));
     let others = graph.packages.iter().filter(|(id, _)| !of_agent(id));
-    let mut components: Vec<Value> =
-        others.map(|(id, package)| component(id, package, "library")).collect();
+    let mut components: Vec<Value> = others.map(|(id, package)| component(id, package, "library")).collect();
     // Linked into every program, and in no lock file.
     components.push(json!({
         "type": "library",

@@ -1,4 +1,4 @@
-//! `cargo xtask test`: units, generated documents, then live tests on this kernel, then the same in a VM.
+//! `cargo xtask test`: units, generated documents, the chart and the manifests, then live tests on this kernel, then the same in a VM.
 
 use std::{
     io::{self, IsTerminal as _},
@@ -12,7 +12,7 @@ use xshell::{Shell, cmd};
 
 use crate::{
     build::{self, Linking, Profile},
-    docs,
+    deployment, docs,
     packages::{self, Need},
     run, setup,
     summary::{Summary, stage},
@@ -39,6 +39,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let mut stages = vec![stage("unit tests", || units(&sh, filter))];
     if filter.is_none() {
         stages.push(stage("generated documents", || documents(&sh)));
+        stages.push(stage("chart and manifests", || deployment::check(&sh)));
     }
     stages.push(stage("live tests on this kernel", || live(&sh, filter)));
     if !no_vm {

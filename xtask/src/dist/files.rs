@@ -23,7 +23,10 @@ pub(super) fn content(root: &Path, manual: &Manual, binary: Vec<u8>, bill: Strin
         ("LICENSE-MIT".into(), "usr/share/doc/tellwire/LICENSE-MIT".into()),
         ("LICENSE-APACHE".into(), "usr/share/doc/tellwire/LICENSE-APACHE".into()),
         ("deploy/prometheus/rules.yml".into(), "usr/share/doc/tellwire/examples/prometheus/rules.yml".into()),
-        ("deploy/prometheus/scrape.yml".into(), "usr/share/doc/tellwire/examples/prometheus/scrape.yml".into()),
+        (
+            "deploy/prometheus/scrape.yml".into(),
+            "usr/share/doc/tellwire/examples/prometheus/scrape.yml".into(),
+        ),
     ] {
         content.push(plain(&to, 0o644, read(&root.join(from))?));
     }

@@ -10,8 +10,7 @@ pub(super) fn package(arch: Arch, content: &[Installed]) -> Result<Vec<u8>> {
     let time = u32::try_from(archive::epoch()?.unwrap_or(0)).context("SOURCE_DATE_EPOCH is out of range")?;
     // Of all kinds of compression every rpm reads gzip.
     let config = BuildConfig::v4().compression(CompressionType::Gzip).source_date(Timestamp(time));
-    let mut builder =
-        PackageBuilder::new("tellwire", VERSION, "MIT OR Apache-2.0", arch.machine(), SUMMARY);
+    let mut builder = PackageBuilder::new("tellwire", VERSION, "MIT OR Apache-2.0", arch.machine(), SUMMARY);
     builder.using_config(config).release("1").description(DESCRIPTION);
     // What rpmbuild fills in by itself, and what would be another machine's name each time.
     builder.build_host("localhost").cookie("tellwire");
