@@ -40,6 +40,11 @@ pub(crate) struct Options {
     tag: Option<String>,
 }
 
+/// Name and tag where nobody asks for others.
+pub(crate) fn reference() -> String {
+    format!("{NAME}:{}", env!("CARGO_PKG_VERSION"))
+}
+
 pub(crate) fn run(options: &Options) -> Result<()> {
     let sh = setup::ready()?;
     let root = setup::root()?;

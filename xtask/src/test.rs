@@ -11,8 +11,8 @@ use clap::Args;
 use xshell::{Shell, cmd};
 
 use crate::{
-    build::{self, Linking, Profile},
-    deployment, docs,
+    build::{self, Arch, Linking, Profile},
+    deployment, docs, image,
     packages::{self, Need},
     run, setup,
     summary::{Summary, stage},
@@ -67,7 +67,11 @@ fn documents(sh: &Shell) -> Result<Summary> {
 fn live(sh: &Shell, filter: Option<&str>) -> Result<Summary> {
     packages::ensure(sh, Need::Live)?;
     let agent = build::agent(sh, Profile::Release, Linking::Host)?;
-    Summary::of(live_tests(sh, &agent, filter)?)
+    let image = setup::root()?.join("target/image-of-the-tests");
+    image::make(sh, &[Arch::HOST], &image::reference(), &image)?;
+    let mut tests = live_tests(sh, &agent, filter)?;
+    tests.env("TELLWIRE_IMAGE", image);
+    Summary::of(tests)
 }
 
 /// Cargo builds as the user; only the test binaries run as root.

@@ -9,6 +9,7 @@ mod bundle;
 mod containerd;
 mod docker;
 mod dockerd;
+mod image;
 mod many;
 mod pods;
 mod runc;
