@@ -1,6 +1,6 @@
 //! `cargo xtask dist`: what is installed on machines: a tarball, a .deb and an .rpm for each machine type.
 //!
-//! All three hold the same files. The same binary gives the same bytes: times are `SOURCE_DATE_EPOCH`, or the epoch.
+//! All three hold the same files. The same binary gives the same bytes: times are `SOURCE_DATE_EPOCH`, or the commit's.
 
 mod deb;
 mod files;
@@ -33,9 +33,10 @@ pub(crate) struct Options {
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 const SUMMARY: &str = "what happens on a host, from the kernel: metrics and JSON lines";
-const DESCRIPTION: &str = "Small programs in the kernel meet every exec, exit, TCP connect, credential call\n\
-    and authentication. The agent counts them exactly and writes one JSON line for each.";
-/// Where the service comes from, for both package formats.
+const DESCRIPTION: &str = "Small programs in the kernel meet every exec, exit, TCP connect,\n\
+    credential call and authentication. The agent counts them exactly and\n\
+    writes one JSON line for each.";
+/// The service, for both package formats.
 const UNIT: &str = "tellwire.service";
 
 pub(crate) fn run(options: &Options) -> Result<()> {
@@ -45,18 +46,24 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         None => setup::root()?.join("target/dist"),
     };
     let arches = if options.arch.is_empty() { Arch::ALL.to_vec() } else { options.arch.clone() };
-    fs::create_dir_all(&output).with_context(|| format!("creating {}", output.display()))?;
-    let manual = manual(&sh)?;
+    make(&sh, &arches, &output)
+}
+
+/// Builds the binaries and writes the packages into a folder.
+pub(crate) fn make(sh: &Shell, arches: &[Arch], output: &Path) -> Result<()> {
+    fs::create_dir_all(output).with_context(|| format!("creating {}", output.display()))?;
+    let manual = manual(sh)?;
+    let time = time(sh)?;
     let mut sums = String::new();
-    for arch in arches {
-        let binary = build::agent(&sh, Profile::Release, Linking::Static(arch))?;
+    for &arch in arches {
+        let binary = build::agent(sh, Profile::Release, Linking::Static(arch))?;
         let binary = fs::read(&binary).with_context(|| format!("reading {}", binary.display()))?;
-        let bill = sbom::of(&sh, arch)?;
+        let bill = sbom::of(sh, arch)?;
         let content = files::content(&setup::root()?, &manual, binary, bill.clone())?;
         for (name, bytes) in [
-            (format!("tellwire-{VERSION}-linux-{}.tar.gz", arch.go()), tarball(arch, &content)?),
-            (format!("tellwire_{VERSION}_{}.deb", arch.go()), deb::package(arch, &content)?),
-            (format!("tellwire-{VERSION}-1.{}.rpm", arch.machine()), rpm::package(arch, &content)?),
+            (format!("tellwire-{VERSION}-linux-{}.tar.gz", arch.go()), tarball(arch, &content, time)?),
+            (format!("tellwire_{VERSION}_{}.deb", arch.go()), deb::package(arch, &content, time)?),
+            (format!("tellwire-{VERSION}-1.{}.rpm", arch.machine()), rpm::package(arch, &content, time)?),
             (format!("tellwire-{VERSION}-{}.cdx.json", arch.go()), bill.into_bytes()),
         ] {
             sums += &format!("{}  {name}\n", archive::sha256(&bytes));
@@ -85,6 +92,16 @@ fn manual(sh: &Shell) -> Result<Manual> {
     Ok(Manual { folder, configuration })
 }
 
+/// When everything in a package was changed last: `SOURCE_DATE_EPOCH`, or the time of the commit, in seconds since the epoch.
+fn time(sh: &Shell) -> Result<u64> {
+    if let Some(time) = archive::epoch()? {
+        return Ok(time);
+    }
+    let commit = cmd!(sh, "git log -1 --format=%ct").quiet().ignore_stderr().read();
+    // What is not from a clone has none.
+    Ok(commit.ok().and_then(|time| time.trim().parse().ok()).unwrap_or(0))
+}
+
 /// A file of a package.
 struct Installed {
     entry: Entry,
@@ -93,12 +110,12 @@ struct Installed {
 }
 
 /// One folder, with the files below it as they are installed.
-fn tarball(arch: Arch, content: &[Installed]) -> Result<Vec<u8>> {
+fn tarball(arch: Arch, content: &[Installed], time: u64) -> Result<Vec<u8>> {
     let folder = format!("tellwire-{VERSION}-linux-{}", arch.go());
     let entries = content.iter().map(|Installed { entry: Entry { path, mode, bytes }, .. }| {
         Entry::new(format!("{folder}/{path}"), *mode, bytes.clone())
     });
-    archive::gzip(&archive::tar(entries.collect(), Folders::Plain, archive::epoch()?.unwrap_or(0))?)
+    archive::gzip(&archive::tar(entries.collect(), Folders::Plain, time)?)
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<()> {
@@ -127,9 +144,9 @@ mod tests {
     fn the_same_content_gives_the_same_packages() {
         let both = || {
             [
-                tarball(Arch::X86_64, &content()).unwrap(),
-                deb::package(Arch::X86_64, &content()).unwrap(),
-                rpm::package(Arch::X86_64, &content()).unwrap(),
+                tarball(Arch::X86_64, &content(), 1).unwrap(),
+                deb::package(Arch::X86_64, &content(), 1).unwrap(),
+                rpm::package(Arch::X86_64, &content(), 1).unwrap(),
             ]
         };
         assert!(both() == both());

@@ -12,7 +12,7 @@ use xshell::{Shell, cmd};
 
 use crate::{
     build::{self, Arch, Linking, Profile},
-    deployment, docs, image,
+    deployment, dist, docs, image,
     packages::{self, Need},
     run, setup,
     summary::{Summary, stage},
@@ -69,8 +69,10 @@ fn live(sh: &Shell, filter: Option<&str>) -> Result<Summary> {
     let agent = build::agent(sh, Profile::Release, Linking::Host)?;
     let image = setup::root()?.join("target/image-of-the-tests");
     image::make(sh, &[Arch::HOST], &image::reference(), &image)?;
+    let packages = setup::root()?.join("target/dist-of-the-tests");
+    dist::make(sh, &[Arch::HOST], &packages)?;
     let mut tests = live_tests(sh, &agent, filter)?;
-    tests.env("TELLWIRE_IMAGE", image);
+    tests.env("TELLWIRE_IMAGE", image).env("TELLWIRE_DIST", packages);
     Summary::of(tests)
 }
 

@@ -8,8 +8,7 @@ use crate::{
     build::Arch,
 };
 
-pub(super) fn package(arch: Arch, content: &[Installed]) -> Result<Vec<u8>> {
-    let time = archive::epoch()?.unwrap_or(0);
+pub(super) fn package(arch: Arch, content: &[Installed], time: u64) -> Result<Vec<u8>> {
     let files = content.iter().map(|Installed { entry: Entry { path, mode, bytes }, .. }| {
         Entry::new(path.clone(), *mode, bytes.clone())
     });

@@ -31,7 +31,7 @@ pub(super) fn content(root: &Path, manual: &Manual, binary: Vec<u8>, bill: Strin
         content.push(plain(&to, 0o644, read(&root.join(from))?));
     }
     content.push(plain(
-        "usr/share/doc/tellwire/changelog.gz",
+        "usr/share/doc/tellwire/CHANGELOG.md.gz",
         0o644,
         archive::gzip(&read(&root.join("CHANGELOG.md"))?)?,
     ));

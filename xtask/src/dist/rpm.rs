@@ -4,16 +4,20 @@ use anyhow::{Context as _, Result};
 use rpm::{BuildConfig, CompressionType, FileOptions, PackageBuilder, Timestamp};
 
 use super::{DESCRIPTION, Installed, SUMMARY, UNIT, VERSION};
-use crate::{archive, build::Arch};
+use crate::build::Arch;
 
-pub(super) fn package(arch: Arch, content: &[Installed]) -> Result<Vec<u8>> {
-    let time = u32::try_from(archive::epoch()?.unwrap_or(0)).context("SOURCE_DATE_EPOCH is out of range")?;
+pub(super) fn package(arch: Arch, content: &[Installed], time: u64) -> Result<Vec<u8>> {
+    let time = u32::try_from(time).context("the time is out of range")?;
     // Of all kinds of compression every rpm reads gzip.
     let config = BuildConfig::v4().compression(CompressionType::Gzip).source_date(Timestamp(time));
     let mut builder = PackageBuilder::new("tellwire", VERSION, "MIT OR Apache-2.0", arch.machine(), SUMMARY);
     builder.using_config(config).release("1").description(DESCRIPTION);
     // What rpmbuild fills in by itself, and what would be another machine's name each time.
     builder.build_host("localhost").cookie("tellwire");
+    for folder in ["/etc/tellwire", "/usr/share/doc/tellwire"] {
+        let options = FileOptions::dir(folder).permissions(0o755).modified_at(Timestamp(time));
+        builder.with_dir_entry(options.user("root").group("root"))?;
+    }
     for Installed { entry, is_configuration } in content {
         let mode = u16::try_from(entry.mode).context("a file's mode")?;
         let mut options = FileOptions::new(format!("/{}", entry.path)).permissions(mode);
