@@ -47,7 +47,7 @@ impl HostRoot {
     /// The host's name; a pod has one of its own.
     ///
     /// `/proc/sys/kernel/hostname` is that of the reader's UTS namespace, whosever procfs it is read from
-    /// (`proc_do_uts_string`, kernel/utsname_sysctl.c, v6.18): in a pod only the file says the host's.
+    /// (`proc_do_uts_string`, `kernel/utsname_sysctl.c`, v6.18): in a pod only the file says the host's.
     pub(crate) fn hostname(&self) -> Option<String> {
         let (kernel, file) = ("/proc/sys/kernel/hostname", "/etc/hostname");
         let order = if self.0 == Path::new("/") { [kernel, file] } else { [file, kernel] };

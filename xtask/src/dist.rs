@@ -54,7 +54,7 @@ pub(crate) fn make(sh: &Shell, arches: &[Arch], output: &Path) -> Result<()> {
     fs::create_dir_all(output).with_context(|| format!("creating {}", output.display()))?;
     let manual = manual(sh)?;
     let time = time(sh)?;
-    let mut sums = String::new();
+    let mut sums = Vec::new();
     for &arch in arches {
         let binary = build::agent(sh, Profile::Release, Linking::Static(arch))?;
         let binary = fs::read(&binary).with_context(|| format!("reading {}", binary.display()))?;
@@ -66,12 +66,12 @@ pub(crate) fn make(sh: &Shell, arches: &[Arch], output: &Path) -> Result<()> {
             (format!("tellwire-{VERSION}-1.{}.rpm", arch.machine()), rpm::package(arch, &content, time)?),
             (format!("tellwire-{VERSION}-{}.cdx.json", arch.go()), bill.into_bytes()),
         ] {
-            sums += &format!("{}  {name}\n", archive::sha256(&bytes));
+            sums.push(format!("{}  {name}\n", archive::sha256(&bytes)));
             write(&output.join(&name), &bytes)?;
         }
     }
     // `sha256sum --check SHA256SUMS`
-    write(&output.join("SHA256SUMS"), sums.as_bytes())
+    write(&output.join("SHA256SUMS"), sums.concat().as_bytes())
 }
 
 /// Pages and completions, and the default configuration, as an agent of this machine's own kind prints them.

@@ -1,4 +1,5 @@
-//! The rsyslog configuration of `deploy/logs`, as it is shipped, but for the file and the collector's address.
+//! The rsyslog configuration of `deploy/logs`, as it is shipped, but for the file and the collector's address; and the
+//! fields that the queries of `docs/logs.md` ask for.
 
 use std::{
     collections::BTreeMap,
@@ -82,5 +83,23 @@ fn rsyslog_sends_each_line_of_the_file_whole_with_its_action() {
                 expected.remove(line);
             }
         }
+    }
+}
+
+#[test]
+fn the_queries_of_the_manual_ask_for_fields_that_lines_have() {
+    let read = |page: &str| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs").join(page);
+        fs::read_to_string(path).expect("a page")
+    };
+    let (events, logs) = (read("events.md"), read("logs.md"));
+    let is_path = |text: &&str| {
+        text.contains('.') && text.chars().all(|c| c.is_ascii_lowercase() || c == '.' || c == '_' || c == '8')
+    };
+    let queries = logs.split("```").skip(1).step_by(2).filter_map(|block| block.strip_prefix("logql\n"));
+    let asked: Vec<&str> = queries.flat_map(|query| query.split('"')).filter(is_path).collect();
+    assert!(asked.len() > 8 && asked.contains(&"k8s.pod.uid"), "{asked:?}");
+    for field in asked {
+        assert!(events.contains(&format!("\n| `{field}` |")), "no field {field}");
     }
 }

@@ -44,10 +44,10 @@ fn control(arch: Arch, content: &[Installed]) -> Vec<Entry> {
         bytes.div_ceil(1024),
     );
     let configuration = content.iter().filter(|file| file.is_configuration);
-    let conffiles: String = configuration.map(|file| format!("/{}\n", file.entry.path)).collect();
+    let conffiles: Vec<String> = configuration.map(|file| format!("/{}\n", file.entry.path)).collect();
     vec![
         Entry::new("control", 0o644, control),
-        Entry::new("conffiles", 0o644, conffiles),
+        Entry::new("conffiles", 0o644, conffiles.concat()),
         Entry::new("postinst", 0o755, script(AFTER_INSTALL)),
         Entry::new("prerm", 0o755, script(BEFORE_REMOVAL)),
         Entry::new("postrm", 0o755, script(AFTER_REMOVAL)),

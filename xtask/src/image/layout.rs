@@ -53,7 +53,7 @@ impl Image {
                 "annotations": self.labels(),
             });
             let mut descriptor = blobs.add(MANIFEST, manifest.to_string().into_bytes());
-            descriptor["platform"] = json!({ "architecture": platform.arch.go(), "os": "linux" });
+            put(&mut descriptor, "platform", json!({ "architecture": platform.arch.go(), "os": "linux" }));
             manifests.push(descriptor);
         }
         let index = json!({
@@ -63,13 +63,15 @@ impl Image {
             "annotations": self.labels(),
         });
         let mut image = blobs.add(INDEX, index.to_string().into_bytes());
-        let digest = image["digest"].as_str().unwrap_or_default().to_owned();
+        let digest = image.get("digest").and_then(Value::as_str).context("a descriptor without a digest")?;
+        let digest = digest.to_owned();
         let tag = self.reference.rsplit_once(':').map_or("latest", |(_, tag)| tag);
-        image["annotations"] = json!({
+        let annotations = json!({
             "org.opencontainers.image.ref.name": tag,
             // containerd names an image that it imports by this one.
             "io.containerd.image.name": self.reference,
         });
+        put(&mut image, "annotations", annotations);
         let mut files = blobs.0;
         let layout = json!({ "imageLayoutVersion": "1.0.0" });
         files.push(Entry::new("oci-layout", 0o644, layout.to_string()));
@@ -116,7 +118,7 @@ impl Image {
             "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{}", sha256(&platform.layer))] },
         });
         if let Some(created) = self.created {
-            config["created"] = rfc3339(created)?.into();
+            put(&mut config, "created", rfc3339(created)?.into());
         }
         Ok(config)
     }
@@ -133,6 +135,13 @@ impl Image {
             Entry::new(layer_name, 0o644, platform.layer.clone()),
         ];
         tar(files, Folders::Plain, self.created.unwrap_or(0))
+    }
+}
+
+/// Adds a member to an object.
+fn put(object: &mut Value, name: &str, value: Value) {
+    if let Value::Object(members) = object {
+        members.insert(name.to_owned(), value);
     }
 }
 
