@@ -83,9 +83,7 @@ fn dispatch(command: &Command) -> Result<ExitCode, Failure> {
         Command::Events(_) => print(&lines::schema::actions()),
         Command::Version => print(&format!("tellwire {}\n", env!("CARGO_PKG_VERSION"))),
         #[cfg(feature = "manual")]
-        Command::Manual { folder } => {
-            manual::write(folder).map(|()| ExitCode::SUCCESS).map_err(Failure::bug)
-        }
+        Command::Manual { folder } => manual::write(folder).map(|()| ExitCode::SUCCESS).map_err(Failure::bug),
     }
 }
 

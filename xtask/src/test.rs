@@ -67,12 +67,15 @@ fn documents(sh: &Shell) -> Result<Summary> {
 fn live(sh: &Shell, filter: Option<&str>) -> Result<Summary> {
     packages::ensure(sh, Need::Live)?;
     let agent = build::agent(sh, Profile::Release, Linking::Host)?;
-    let image = setup::root()?.join("target/image-of-the-tests");
-    image::make(sh, &[Arch::HOST], &image::reference(), &image)?;
-    let packages = setup::root()?.join("target/dist-of-the-tests");
-    dist::make(sh, &[Arch::HOST], &packages)?;
     let mut tests = live_tests(sh, &agent, filter)?;
-    tests.env("TELLWIRE_IMAGE", image).env("TELLWIRE_DIST", packages);
+    // Minutes of building, which one test seldom needs: those of the image and the packages say what they miss.
+    if filter.is_none() {
+        let target = setup::root()?.join("target");
+        let (image, packages) = (target.join("image-of-the-tests"), target.join("dist-of-the-tests"));
+        image::make(sh, &[Arch::HOST], &image::reference(), &image)?;
+        dist::make(sh, &[Arch::HOST], &packages)?;
+        tests.env("TELLWIRE_IMAGE", image).env("TELLWIRE_DIST", packages);
+    }
     Summary::of(tests)
 }
 
