@@ -2,6 +2,7 @@
 
 mod last;
 mod libraries;
+mod manager;
 mod options;
 mod reload;
 mod running;
@@ -253,6 +254,7 @@ impl Assembly {
         };
         let duration = args.duration;
         let pipeline = on_a_thread(pipeline, kernel, cancel.clone())?;
+        manager::ready(&readiness, &cancel);
         let notes = tokio::spawn(last.note(cancel.clone()));
         let reloader = Reloader {
             args,

@@ -30,6 +30,7 @@ pub struct Setup {
     keeps_output: bool,
     default_profile: bool,
     arguments: Vec<OsString>,
+    variables: Vec<(&'static str, String)>,
     output: Option<String>,
     stdout: Option<Stdio>,
     before: Option<Before>,
@@ -78,6 +79,16 @@ impl Setup {
         self
     }
 
+    /// Variables of its environment.
+    #[must_use]
+    pub fn variables<V: Into<String>>(
+        mut self,
+        variables: impl IntoIterator<Item = (&'static str, V)>,
+    ) -> Self {
+        self.variables.extend(variables.into_iter().map(|(name, value)| (name, value.into())));
+        self
+    }
+
     /// What its stdout is; nothing, if this is not said.
     #[must_use]
     pub fn stdout(mut self, stdout: impl Into<Stdio>) -> Self {
@@ -114,6 +125,7 @@ impl Setup {
             command.args(["--profile", "full"]);
         }
         command.args(["--listen", &format!("127.0.0.1:{port}")]).args(&self.arguments);
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command
             .stdin(Stdio::null())
             .stdout(self.stdout.take().unwrap_or_else(Stdio::null))

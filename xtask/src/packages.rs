@@ -10,6 +10,7 @@ use crate::{run, say};
 /// Who needs a package.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Need {
+    Deployment,
     Live,
     Vm,
 }
@@ -61,6 +62,9 @@ const PACKAGES: &[Package] = &[
     // The folder /usr/lib32 alone proves nothing: Debian's installer makes it, empty.
     #[cfg(target_arch = "x86_64")]
     package("gcc-multilib", "/usr/lib32/crt1.o", &[Need::Live], "32-bit programs"),
+    package("virtualenv", "virtualenv", &[Need::Deployment], "checks of the chart and the manifests"),
+    package("rpm", "rpm", &[Need::Live], "reads the package for other distributions"),
+    package("systemd", "systemd-analyze", &[Need::Live], "checks the unit"),
     package("qemu-system-x86", "qemu-system-x86_64", &[Need::Vm], "other kernels"),
 ];
 

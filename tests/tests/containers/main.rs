@@ -3,12 +3,13 @@
 //! Each test gives its engine a parent cgroup of the name that its agent watches. Engines run in no such
 //! cgroup, so nothing of them is looked at.
 
-#![expect(clippy::expect_used, reason = "tests panic, they do not return errors")]
+#![expect(clippy::expect_used, clippy::panic, reason = "tests panic, they do not return errors")]
 
 mod bundle;
 mod containerd;
 mod docker;
 mod dockerd;
+mod image;
 mod many;
 mod pods;
 mod runc;
