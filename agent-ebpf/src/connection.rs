@@ -68,11 +68,11 @@ mod programs {
         // Full; or the socket that had this address went unseen, since its program did not run.
         let Some(entry) = get(socket) else { return false };
         // SAFETY: the entry of a socket that nobody else changes.
-        if unsafe { (*entry).state } != Connection::HANDSHAKE {
+        if unsafe { (*entry).state } == Connection::HANDSHAKE {
+            emit::state_lost(Kind::Connect);
+        } else {
             count_open(-1);
             emit::state_lost(Kind::Close);
-        } else {
-            emit::state_lost(Kind::Connect);
         }
         CONNECTIONS.insert(socket.0, connection, 0).is_ok()
     }

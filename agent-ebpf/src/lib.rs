@@ -3,7 +3,7 @@
 //! Built for BPF this crate is every program of tellwire. Built for the host it is the layout
 //! of the records, the counters and the field table, and nothing else. A family's wire structs
 //! and its programs stand in one file: `process` (fork, exit), `exec`, `exec_failed`, `network` (connect),
-//! `connection` (what ties a connect together), `close`, `privilege`, `pam`, `roots`, `cgroup`.
+//! `attempt`, `connection` (what ties a connect together), `close`, `privilege`, `pam`, `roots`, `cgroup`.
 #![no_std]
 #![cfg_attr(
     not(target_arch = "bpf"),
@@ -41,6 +41,7 @@ pub mod offsets;
 pub mod settings;
 pub mod wire;
 
+pub mod attempt;
 pub mod cgroup;
 pub mod close;
 pub mod connection;

@@ -3,15 +3,12 @@
 //! Three programs meet an attempt, and two maps tie them together:
 //!
 //! 1. `connect4`/`connect6` (cgroup hooks) see every attempt before the kernel looks for a route. The
-//!    address is the kernel's copy. It goes to `ATTEMPTS`, by thread.
+//!    address is the kernel's copy. It goes to `ATTEMPTS` ([`crate::attempt`]), by thread.
 //! 2. `connect_state` sees the socket enter SYN_SENT, in the caller's context for blocking,
 //!    non-blocking and io_uring callers alike. The attempt is now a handshake: it has an entry in
 //!    `CONNECTIONS` ([`crate::connection`]), by socket.
 //! 3. `connect_state`, or `connect_ended` where the first is interrupted, sees the socket leave SYN_SENT,
 //!    mostly in softirq, whoever runs. Filters and attribution go by the stored owner.
-//!
-//! An attempt that never became a handshake (no route, denied) is told at the call's exit with its errno, or,
-//! where that is not traced (io_uring), at the thread's next attempt or its end, without one.
 
 use crate::wire::{names, wire};
 
@@ -65,53 +62,30 @@ wire! {
         /// Nanoseconds from SYN_SENT to the outcome; 0 where there was no handshake.
         pub duration: u64,
     }
-
-    /// An attempt that is no handshake yet: the value of `ATTEMPTS`.
-    pub struct Attempt {
-        pub remote: [u8; 16],
-        pub tgid: u32,
-        pub remote_port: u16,
-        /// [`Attempt::TRIED`] and the like.
-        pub state: u16,
-    }
 }
 
-impl Attempt {
-    /// The socket has not entered SYN_SENT.
-    pub const TRIED: u16 = 0;
-    /// It has: the outcome is told by socket.
-    pub const STARTED: u16 = 1;
-    /// The kernel closed it again before the call came back, and has no error but what the call returns.
-    pub const CLOSED: u16 = 2;
-    /// The call that began a handshake has come back.
-    pub const DONE: u16 = 3;
-
-    /// Past so many, the agent asks that entries go when the call comes back.
-    pub const KEPT: u32 = 4096;
-
-    /// Whether it waits for something to tell.
-    pub const fn is_untold(&self) -> bool {
-        matches!(self.state, Self::TRIED | Self::CLOSED)
-    }
-}
+/// include/uapi/linux/in.h.
+#[cfg(target_arch = "bpf")]
+pub(crate) const IPPROTO_TCP: u32 = 6;
 
 #[cfg(target_arch = "bpf")]
-pub(crate) use programs::forget;
+pub(crate) use programs::{outcome, tell};
 
 #[cfg(target_arch = "bpf")]
 mod programs {
     use aya_ebpf::{
         EbpfContext as _,
-        macros::{cgroup_sock_addr, fexit, map, raw_tracepoint, tracepoint},
-        maps::{Array, HashMap, PerCpuArray},
-        programs::{FExitContext, RawTracePointContext, SockAddrContext, TracePointContext},
+        macros::{map, raw_tracepoint},
+        maps::PerCpuArray,
+        programs::RawTracePointContext,
     };
 
     use core::mem::MaybeUninit;
 
-    use super::{Attempt, Connect, Outcome, Tuple};
+    use super::{Connect, IPPROTO_TCP, Outcome};
     use crate::{
-        address::{is_mapped, mapped, scope_of, tuple},
+        address::{is_mapped, scope_of, tuple},
+        attempt::{Attempt, advance},
         close,
         connection::{self, Connection},
         counters::{CONNECTS, count},
@@ -123,7 +97,6 @@ mod programs {
         wire::{Header, Kind, Subject},
     };
 
-    const IPPROTO_TCP: u32 = 6;
     // include/net/tcp_states.h (v6.18).
     const TCP_SYN_SENT: u32 = 2;
     const TCP_SYN_RECV: u32 = 3;
@@ -142,19 +115,6 @@ mod programs {
     const ECONNRESET: u32 = 104;
     const ETIMEDOUT: u32 = 110;
 
-    /// Key: a thread that is in connect, or was. Written by the cgroup hooks, marked when the socket enters SYN_SENT
-    /// and when it is closed from there. An attempt that became a handshake leaves its entry to the thread's next
-    /// one, which writes over it: inserting and removing would cost a tenth of a connect. An attempt that did not
-    /// is removed when it is told: at the call's exit, at the thread's next attempt, at its end; the agent sweeps
-    /// what stays. Where it is full, the attempt is counted as lost state: an upper bound, since one that goes
-    /// on to a handshake is told all the same.
-    #[map]
-    static ATTEMPTS: HashMap<u32, Attempt> = HashMap::with_max_entries(2 * Attempt::KEPT, 0);
-
-    /// 1 where entries must go when the call comes back, since too many threads have one. The agent writes it.
-    #[map]
-    static ATTEMPTS_CROWDED: Array<u32> = Array::with_max_entries(1, 0);
-
     /// The change of state that [`connect_state`] has taken last on this CPU: socket, old and new state.
     #[map]
     static TAKEN: PerCpuArray<Change> = PerCpuArray::with_max_entries(1, 0);
@@ -164,146 +124,6 @@ mod programs {
     struct Change {
         socket: u64,
         states: u64,
-    }
-
-    /// hook: cgroup/connect4, before routing; allows every attempt.
-    #[cgroup_sock_addr(connect4)]
-    pub fn connect4(ctx: SockAddrContext) -> i32 {
-        // SAFETY: the context of a connect4 hook.
-        let (protocol, address, port) =
-            unsafe { ((*ctx.sock_addr).protocol, (*ctx.sock_addr).user_ip4, (*ctx.sock_addr).user_port) };
-        if protocol == IPPROTO_TCP {
-            attempted(mapped(address), port);
-        }
-        1
-    }
-
-    /// hook: cgroup/connect6.
-    #[cgroup_sock_addr(connect6)]
-    pub fn connect6(ctx: SockAddrContext) -> i32 {
-        // SAFETY: the context of a connect6 hook.
-        if unsafe { (*ctx.sock_addr).protocol } != IPPROTO_TCP {
-            return 1;
-        }
-        // SAFETY: as above. Four words, read one by one: the verifier allows no other size.
-        let words = unsafe {
-            let sock_addr = ctx.sock_addr;
-            [
-                core::ptr::read_volatile(&raw const (*sock_addr).user_ip6[0]),
-                core::ptr::read_volatile(&raw const (*sock_addr).user_ip6[1]),
-                core::ptr::read_volatile(&raw const (*sock_addr).user_ip6[2]),
-                core::ptr::read_volatile(&raw const (*sock_addr).user_ip6[3]),
-            ]
-        };
-        // SAFETY: as above.
-        let port = unsafe { (*ctx.sock_addr).user_port };
-        // SAFETY: 16 bytes are 16 bytes.
-        attempted(unsafe { core::mem::transmute::<[u32; 4], [u8; 16]>(words) }, port);
-        1
-    }
-
-    #[inline(always)]
-    fn attempted(remote: [u8; 16], port: u32) {
-        if !scope::contains_current() {
-            return;
-        }
-        let (tgid, tid) = kernel::current_ids();
-        let attempt = Attempt { remote, tgid, remote_port: u16::from_be(port as u16), state: Attempt::TRIED };
-        if let Some(entry) = ATTEMPTS.get_ptr_mut(tid) {
-            // SAFETY: a map's value that only this thread writes; the agent takes out none but an untold one.
-            if unsafe { !(*entry).is_untold() } {
-                // SAFETY: as above.
-                unsafe { *entry = attempt };
-                return;
-            }
-            // What the thread tried before can no longer become a handshake.
-            resolve_attempt(tid, 0);
-        }
-        if ATTEMPTS.insert(tid, attempt, 0).is_err() {
-            emit::state_lost(Kind::Connect);
-        }
-    }
-
-    /// hook: `int __sys_connect_file(struct file *, struct sockaddr_storage *, int addrlen, int file_flags)`, where
-    /// connect of every ABI and that of io_uring come together.
-    /// <https://github.com/torvalds/linux/blob/v6.18/net/socket.c>
-    #[fexit]
-    pub fn connect_returns(ctx: FExitContext) -> i32 {
-        // SAFETY: the result stands behind four arguments.
-        returned(i64::from(unsafe { argument(ctx.as_ptr(), 4) } as i32));
-        0
-    }
-
-    /// hook: `syscalls:sys_exit_connect`, `long ret` at 16.
-    #[tracepoint]
-    pub fn connect_exit(ctx: TracePointContext) -> u32 {
-        // SAFETY: the format of the syscall exit tracepoints.
-        returned(unsafe { ctx.read_at::<i64>(16) }.unwrap_or(0));
-        0
-    }
-
-    /// The thread comes back from connect.
-    #[inline(always)]
-    fn returned(result: i64) {
-        let error = if result < 0 { result.unsigned_abs() as u32 } else { 0 };
-        resolve_attempt(kernel::current_tid(), error);
-    }
-
-    /// The thread ends.
-    #[inline(always)]
-    pub(crate) fn forget(tid: u32) {
-        resolve_attempt(tid, 0);
-        let _removed = ATTEMPTS.remove(tid);
-    }
-
-    /// Ends an attempt of this thread, if there is one; tells it unless it became a handshake. An `error` of 0
-    /// is none that is known.
-    #[inline(always)]
-    fn resolve_attempt(tid: u32, error: u32) {
-        let Some(entry) = ATTEMPTS.get_ptr_mut(tid) else { return };
-        // SAFETY: copied at once; only this thread writes its entry.
-        let attempt = unsafe { *entry };
-        if !attempt.is_untold() {
-            if ATTEMPTS_CROWDED.get(0).is_some_and(|crowded| *crowded != 0) {
-                let _removed = ATTEMPTS.remove(tid);
-            } else {
-                // SAFETY: as above.
-                unsafe { (*entry).state = Attempt::DONE };
-            }
-            return;
-        }
-        if ATTEMPTS.remove(tid).is_err() {
-            return;
-        }
-        let Some(subject) = Subject::current() else { return };
-        let tuple = Tuple {
-            remote: attempt.remote,
-            local: [0; 16],
-            remote_port: attempt.remote_port,
-            local_port: 0,
-            reserved: 0,
-        };
-        let outcome = match (error, attempt.state) {
-            (0, Attempt::CLOSED) => Outcome::Aborted,
-            (0, _) => Outcome::Failed,
-            _ => outcome(error),
-        };
-        let connect = Connect { tuple, outcome: outcome as u32, error, duration: 0 };
-        let _throttled = tell(&subject, &connect, kernel::now());
-    }
-
-    /// Moves this thread's attempt from one state to the next; `false` where it is in another, or there is none.
-    #[inline(always)]
-    fn advance(tid: u32, from: u16, to: u16) -> bool {
-        let Some(attempt) = ATTEMPTS.get_ptr_mut(tid) else { return false };
-        // SAFETY: a pointer into a map's value, which only this thread writes.
-        unsafe {
-            if (*attempt).state != from {
-                return false;
-            }
-            (*attempt).state = to;
-        }
-        true
     }
 
     /// hook: `inet_sock_set_state(const struct sock *sk, const int oldstate, const int newstate)`: the change
@@ -346,7 +166,7 @@ mod programs {
     }
 
     /// Whether a handshake or a connection may have ended. Where both sides open at once, or a socket connects to
-    /// itself, SYN_RECV comes in between.
+    /// itself, `SYN_RECV` comes in between.
     #[inline(always)]
     const fn is_end(old: u32, new: u32) -> bool {
         let of_handshake = (old == TCP_SYN_SENT || old == TCP_SYN_RECV) && new != TCP_SYN_RECV;
@@ -461,7 +281,7 @@ mod programs {
     }
 
     #[inline(always)]
-    fn outcome(error: u32) -> Outcome {
+    pub(crate) fn outcome(error: u32) -> Outcome {
         match error {
             ECONNREFUSED => Outcome::Refused,
             ETIMEDOUT => Outcome::TimedOut,
@@ -475,7 +295,7 @@ mod programs {
 
     /// Counts the attempt and makes it a record; 1 where it was throttled. Kept out of line: five programs come here.
     #[inline(never)]
-    fn tell(subject: &Subject, connect: &Connect, time: u64) -> u32 {
+    pub(crate) fn tell(subject: &Subject, connect: &Connect, time: u64) -> u32 {
         let remote = &connect.tuple.remote;
         let v6 = u32::from(!is_mapped(remote));
         let number = (v6 * 3 + scope_of(remote) as u32) * 16 + (connect.outcome & 15);

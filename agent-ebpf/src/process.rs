@@ -74,12 +74,13 @@ mod programs {
 
     use super::{Exit, Fork, Seed};
     use crate::{
+        attempt,
         counters::{EXITS, count},
         emit,
         exec::innermost_pid,
         exec_failed,
         kernel::{self, Pointer as _, Ptr, argument, offset},
-        network, privilege, scope, task,
+        privilege, scope, task,
         wire::{Header, Kind, Subject},
     };
 
@@ -147,7 +148,7 @@ mod programs {
         let tid = task.read::<u32>(offset!(task_pid))?;
         exec_failed::forget(tid);
         privilege::forget(tid);
-        network::forget(tid);
+        attempt::forget(tid);
 
         let signal = task.follow(offset!(task_signal))?;
         if kernel::exit_has_group_dead() {

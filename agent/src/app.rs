@@ -2,6 +2,7 @@
 
 mod last;
 mod libraries;
+mod manager;
 mod options;
 mod reload;
 mod running;
@@ -88,8 +89,8 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
     };
     support::check_capabilities().map_err(Failure::privilege)?;
     let scoped = !config.agent.cgroups.is_empty();
-    let (support, btf) =
-        support::Support::detect(&host, scoped, config.auth.pam).map_err(Failure::unavailable)?;
+    let (support, btf) = support::Support::detect(&host, scoped, support::Probed::new(&config.auth))
+        .map_err(Failure::unavailable)?;
     let scope = if scoped {
         Some(Scope::new(&config.agent.cgroups, &support.hierarchies).map_err(Failure::usage)?)
     } else {
@@ -265,6 +266,7 @@ impl Assembly {
         };
         let duration = args.duration;
         let pipeline = on_a_thread(pipeline, kernel, cancel.clone())?;
+        manager::ready(&readiness, &cancel);
         let notes = tokio::spawn(last.note(cancel.clone()));
         let reloader = Reloader {
             args,

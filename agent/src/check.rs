@@ -24,7 +24,8 @@ use crate::{
 pub(crate) fn report(as_json: bool, rules: &[Rule]) -> Result<(String, bool), Failure> {
     support::check_capabilities().map_err(Failure::privilege)?;
     let host = HostRoot::new("/");
-    let (support, btf) = support::Support::detect(&host, true, true).map_err(Failure::unavailable)?;
+    let (support, btf) =
+        support::Support::detect(&host, true, support::Probed::Returns).map_err(Failure::unavailable)?;
     let offsets = offsets::resolve(&btf).map_err(Failure::unavailable)?;
     drop(btf);
     let options = Options::smallest();

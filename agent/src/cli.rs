@@ -40,6 +40,10 @@ pub(crate) enum Command {
     Events(EventsArgs),
     /// Print the version
     Version,
+    /// Write manual pages and completions into a folder
+    #[cfg(feature = "manual")]
+    #[command(hide = true)]
+    Manual { folder: PathBuf },
 }
 
 #[derive(Debug, Subcommand)]

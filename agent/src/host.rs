@@ -45,9 +45,13 @@ impl HostRoot {
     }
 
     /// The host's name; a pod has one of its own.
+    ///
+    /// `/proc/sys/kernel/hostname` is that of the reader's UTS namespace, whosever procfs it is read from
+    /// (`proc_do_uts_string`, `kernel/utsname_sysctl.c`, v6.18): in a pod only the file says the host's.
     pub(crate) fn hostname(&self) -> Option<String> {
-        let name = self.line("/proc/sys/kernel/hostname").or_else(|| self.line("/etc/hostname"))?;
-        (!name.is_empty()).then_some(name)
+        let (kernel, file) = ("/proc/sys/kernel/hostname", "/etc/hostname");
+        let order = if self.0 == Path::new("/") { [kernel, file] } else { [file, kernel] };
+        order.into_iter().filter_map(|path| self.line(path)).find(|name| !name.is_empty())
     }
 
     /// The machine id of systemd, which `host.id` is.
@@ -136,6 +140,13 @@ mod tests {
             fs::write(host.join(path), text).unwrap();
         }
         (root, host)
+    }
+
+    #[test]
+    fn in_a_pod_the_name_is_not_that_of_the_pod() {
+        let files = [("/proc/sys/kernel/hostname", "tellwire-x7k2p\n"), ("/etc/hostname", "node-1\n")];
+        assert_eq!(host(&[], &files).1.hostname().as_deref(), Some("node-1"));
+        assert_eq!(host(&[], &files[..1]).1.hostname().as_deref(), Some("tellwire-x7k2p"));
     }
 
     #[test]

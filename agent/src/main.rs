@@ -15,6 +15,8 @@ mod http;
 mod kernel;
 mod lines;
 mod logging;
+#[cfg(feature = "manual")]
+mod manual;
 mod metrics;
 mod outputs;
 mod own;
@@ -82,6 +84,8 @@ fn dispatch(command: &Command) -> Result<ExitCode, Failure> {
         Command::Events(args) if args.json_schema => print(&lines::schema::json_schema()),
         Command::Events(_) => print(&lines::schema::actions()),
         Command::Version => print(&format!("tellwire {}\n", env!("CARGO_PKG_VERSION"))),
+        #[cfg(feature = "manual")]
+        Command::Manual { folder } => manual::write(folder).map(|()| ExitCode::SUCCESS).map_err(Failure::bug),
     }
 }
 

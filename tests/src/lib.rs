@@ -46,4 +46,4 @@ pub use log::Ledger;
 pub use matching::at;
 pub use metrics::Metrics;
 pub use setup::{Setup, attached_by, output, tellwire};
-pub use wait::{in_vm, limit, until};
+pub use wait::{in_vm, limit, until, within_limit};

@@ -25,6 +25,11 @@ pub fn until<T>(what: impl Display, ready: impl FnMut() -> Option<T>) -> T {
     within(limit(), ready).unwrap_or_else(|| panic!("not within {:?}: {what}", limit()))
 }
 
+/// What it gives before the deadline, or nothing: for who says more about it than [`until`].
+pub fn within_limit<T>(ready: impl FnMut() -> Option<T>) -> Option<T> {
+    within(limit(), ready)
+}
+
 /// What `ready` gives within the time, if anything.
 pub(crate) fn within<T>(time: Duration, mut ready: impl FnMut() -> Option<T>) -> Option<T> {
     let deadline = Instant::now() + time;

@@ -27,7 +27,7 @@ pub(crate) struct Options {
     target_arch: Option<Arch>,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 #[value(rename_all = "snake_case")]
 pub(crate) enum Arch {
     X86_64,
@@ -49,6 +49,24 @@ pub(crate) enum Linking {
 }
 
 impl Arch {
+    pub(crate) const ALL: [Self; 2] = [Self::X86_64, Self::Aarch64];
+
+    /// The name that Go, and with it OCI images and Debian, has for it.
+    pub(crate) fn go(self) -> &'static str {
+        match self {
+            Self::X86_64 => "amd64",
+            Self::Aarch64 => "arm64",
+        }
+    }
+
+    /// The name that the kernel has for it, and with it RPM.
+    pub(crate) fn machine(self) -> &'static str {
+        match self {
+            Self::X86_64 => "x86_64",
+            Self::Aarch64 => "aarch64",
+        }
+    }
+
     /// The machine type that this xtask was built for.
     pub(crate) const HOST: Self = if cfg!(target_arch = "aarch64") { Self::Aarch64 } else { Self::X86_64 };
 
@@ -138,9 +156,21 @@ fn executable(message: &str) -> Option<Executable> {
     Some(Executable { name, path, purpose })
 }
 
+/// A dynamic program names its loader; a static one has none.
+pub(crate) fn is_static(program: &[u8]) -> bool {
+    let loaders: [&[u8]; 2] = [b"/lib64/ld-linux", b"/ld-linux-aarch64"];
+    !loaders.iter().any(|loader| program.windows(loader.len()).any(|window| window == *loader))
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Purpose, executable};
+    use super::{Purpose, executable, is_static};
+
+    #[test]
+    fn a_loader_makes_a_program_dynamic() {
+        assert!(is_static(b"\x7fELF busybox"));
+        assert!(!is_static(b"\x7fELF /lib64/ld-linux-x86-64.so.2"));
+    }
 
     #[test]
     fn cargo_names_its_executables() {

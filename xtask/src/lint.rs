@@ -3,10 +3,15 @@
 use anyhow::{Result, ensure};
 use xshell::cmd;
 
-use crate::{complain, say, setup, tidy};
+use crate::{
+    complain,
+    packages::{self, Need},
+    say, setup, tidy,
+};
 
 pub(crate) fn run() -> Result<()> {
     let sh = setup::ready()?;
+    packages::ensure(&sh, Need::Lint)?;
     let mut failed = Vec::new();
     // Every check runs, so that one run names everything.
     let mut check = |name: &'static str, outcome: Result<()>| {

@@ -3,12 +3,17 @@
 //! One file per command. What several need stands in `setup` (the toolchain), `build` (cargo's binaries),
 //! `stream` (output as it comes) and `summary` (counting tests).
 
+mod archive;
 mod bench;
 mod build;
+mod deployment;
+mod dist;
 mod docs;
+mod image;
 mod lint;
 mod packages;
 mod run;
+mod sbom;
 mod setup;
 mod stream;
 mod summary;
@@ -35,8 +40,14 @@ enum Command {
     Setup,
     /// Build the agent and print the path of its binary.
     Build(build::Options),
+    /// Make what is installed on machines: tarball, .deb and .rpm.
+    Dist(dist::Options),
+    /// Check the Kubernetes manifests and the Helm chart.
+    Deployment,
     /// Write the generated pages of docs/, or check them.
     Docs(docs::Options),
+    /// Make the container image, with neither a daemon nor a base image.
+    Image(image::Options),
     /// Build the agent, then run it as root: live events on the terminal.
     Run(run::Options),
     /// Check formatting, clippy (host and BPF) and the house rules.
@@ -53,7 +64,10 @@ fn main() -> ExitCode {
         Command::Bench(options) => bench::run(&options),
         Command::Setup => setup::run(),
         Command::Build(options) => build::run(&options),
+        Command::Dist(options) => dist::run(&options),
+        Command::Deployment => deployment::run(),
         Command::Docs(options) => docs::run(&options),
+        Command::Image(options) => image::run(&options),
         Command::Run(options) => run::run(&options),
         Command::Lint => lint::run(),
         Command::Test(options) => test::run(&options),

@@ -10,6 +10,9 @@ use crate::{run, say};
 /// Who needs a package.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Need {
+    Deployment,
+    /// What the tests are compiled with.
+    Lint,
     Live,
     Vm,
 }
@@ -41,7 +44,12 @@ const PACKAGES: &[Package] = &[
         &[Need::Live, Need::Vm],
         "container images and the VM's programs",
     ),
-    package("protobuf-compiler", "protoc", &[Need::Live], "builds the tests' container runtime interface"),
+    package(
+        "protobuf-compiler",
+        "protoc",
+        &[Need::Lint, Need::Live, Need::Vm],
+        "builds the tests' container runtime interface",
+    ),
     package("gcc", "gcc", &[Need::Live], "programs that call libpam"),
     package("libc6-dev", "/usr/include/stdio.h", &[Need::Live], "programs that call libpam"),
     package("libpam0g-dev", "/usr/include/security/pam_appl.h", &[Need::Live], "programs that call libpam"),
@@ -62,6 +70,9 @@ const PACKAGES: &[Package] = &[
     // The folder /usr/lib32 alone proves nothing: Debian's installer makes it, empty.
     #[cfg(target_arch = "x86_64")]
     package("gcc-multilib", "/usr/lib32/crt1.o", &[Need::Live], "32-bit programs"),
+    package("virtualenv", "virtualenv", &[Need::Deployment], "checks of the chart and the manifests"),
+    package("rpm", "rpm", &[Need::Live], "reads the package for other distributions"),
+    package("systemd", "systemd-analyze", &[Need::Live], "checks the unit"),
     package("qemu-system-x86", "qemu-system-x86_64", &[Need::Vm], "other kernels"),
 ];
 

@@ -1,4 +1,4 @@
-//! `cargo xtask test`: units, generated documents, then live tests on this kernel, then the same in a VM.
+//! `cargo xtask test`: units, generated documents, the chart and the manifests, then live tests on this kernel, then the same in a VM.
 
 use std::{
     io::{self, IsTerminal as _},
@@ -11,8 +11,8 @@ use clap::Args;
 use xshell::{Shell, cmd};
 
 use crate::{
-    build::{self, Linking, Profile},
-    docs,
+    build::{self, Arch, Linking, Profile},
+    deployment, dist, docs, image,
     packages::{self, Need},
     run, setup,
     summary::{Summary, stage},
@@ -39,6 +39,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let mut stages = vec![stage("unit tests", || units(&sh, filter))];
     if filter.is_none() {
         stages.push(stage("generated documents", || documents(&sh)));
+        stages.push(stage("chart and manifests", || deployment::check(&sh)));
     }
     stages.push(stage("live tests on this kernel", || live(&sh, filter)));
     if !no_vm {
@@ -66,7 +67,16 @@ fn documents(sh: &Shell) -> Result<Summary> {
 fn live(sh: &Shell, filter: Option<&str>) -> Result<Summary> {
     packages::ensure(sh, Need::Live)?;
     let agent = build::agent(sh, Profile::Release, Linking::Host)?;
-    Summary::of(live_tests(sh, &agent, filter)?)
+    let mut tests = live_tests(sh, &agent, filter)?;
+    // Minutes of building, which one test seldom needs: those of the image and the packages say what they miss.
+    if filter.is_none() {
+        let target = setup::root()?.join("target");
+        let (image, packages) = (target.join("image-of-the-tests"), target.join("dist-of-the-tests"));
+        image::make(sh, &[Arch::HOST], &image::reference(), &image)?;
+        dist::make(sh, &[Arch::HOST], &packages)?;
+        tests.env("TELLWIRE_IMAGE", image).env("TELLWIRE_DIST", packages);
+    }
+    Summary::of(tests)
 }
 
 /// Cargo builds as the user; only the test binaries run as root.

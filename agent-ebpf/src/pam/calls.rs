@@ -225,7 +225,8 @@ fn process_start() -> Option<u64> {
 }
 
 /// The strings are read now: at the entry their pages may not have been there, and the library has read them since.
-#[inline(always)]
+/// Out of line, as are the others that need a subject: together they would need more than the stack of 512 bytes.
+#[inline(never)]
 fn started(entered: &Entered) -> Option<()> {
     let handle = handle_at(entered.handle)?;
     let subject = Subject::current()?;
@@ -241,7 +242,7 @@ fn handle_at(place: u64) -> Option<u64> {
     if failed == 0 { Some(handle) } else { None }
 }
 
-#[inline(always)]
+#[inline(never)]
 fn item_set(entered: &Entered) -> Option<()> {
     let text = text_of_item(entered.flags)?;
     let subject = Subject::current()?;

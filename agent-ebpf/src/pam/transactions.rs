@@ -143,7 +143,7 @@ fn classify(transaction: *mut Transaction) {
 #[inline(never)]
 pub(super) fn find(subject: &Subject, handle: u64) -> *mut Transaction {
     // A null pointer in the place of an option: a function returns one register.
-    search(subject, handle).unwrap_or(core::ptr::null_mut())
+    search(subject, handle).unwrap_or_default()
 }
 
 #[inline(always)]

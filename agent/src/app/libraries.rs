@@ -56,6 +56,7 @@ pub(super) fn look(config: &Config, host: &HostRoot, tools: Tools, cancel: &Canc
             readiness,
             names,
             hash: hash.clone(),
+            watch_mounts: config.auth.watch_mounts,
         });
         let found = discovery.begin();
         tracing::info!(libpam = found.text(), "libraries of the host");

@@ -36,6 +36,8 @@ pub(crate) struct Attempt {
     pub(crate) source: Option<IpAddr>,
     /// The name that was given, whatever it is.
     pub(crate) user: Option<Arc<str>>,
+    /// That there is such a user was found out: in the container's passwd file, say, or by a success.
+    pub(crate) is_known: bool,
     /// The process that reported it.
     pub(crate) subject: Subject,
 }
@@ -135,7 +137,7 @@ mod tests {
     fn attempt(tgid: u32, parent: u32, time: u64) -> Attempt {
         let mut subject = Subject::new_zeroed();
         (subject.tgid, subject.parent_tgid) = (tgid, parent);
-        Attempt { time, source: None, user: None, subject }
+        Attempt { time, source: None, user: None, is_known: false, subject }
     }
 
     /// Failures that are certain after these reports, and after the end of all processes.

@@ -56,6 +56,8 @@ pub(crate) struct Burst {
     pub(crate) first: u64,
     pub(crate) last: u64,
     pub(crate) succeeded: bool,
+    /// Somebody found out that there is such a user.
+    pub(crate) is_known: bool,
     /// The process that reported the last failure.
     pub(crate) subject: Subject,
 }
@@ -71,6 +73,7 @@ struct Entry {
     /// It is a burst; with the process that reported the last failure.
     burst: Option<Box<Subject>>,
     succeeded: bool,
+    is_known: bool,
 }
 
 /// All that is counted.
@@ -151,6 +154,7 @@ impl Bursts {
         }
         entry.total += 1;
         entry.last = entry.last.max(time);
+        entry.is_known |= attempt.is_known;
         if let Some(other) = other
             && entry.distinct.len() < DISTINCT
             && !entry.distinct.contains(&other)
@@ -192,15 +196,16 @@ impl Entry {
             last: time,
             burst: None,
             succeeded: false,
+            is_known: false,
         }
     }
 
     /// As far as it has come, if it is one.
     fn burst(&self, key: &Key, state: State) -> Option<Burst> {
-        let Self { total, first, last, succeeded, .. } = *self;
+        let Self { total, first, last, succeeded, is_known, .. } = *self;
         let subject = **self.burst.as_ref()?;
         let (key, distinct) = (key.clone(), self.distinct.len());
-        Some(Burst { key, state, failures: total, distinct, first, last, succeeded, subject })
+        Some(Burst { key, state, failures: total, distinct, first, last, succeeded, is_known, subject })
     }
 }
 

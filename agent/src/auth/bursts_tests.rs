@@ -11,7 +11,7 @@ const SECOND: u64 = 1_000_000_000;
 
 fn attempt(time: u64, source: &str, user: &str) -> Attempt {
     let user = (!user.is_empty()).then(|| user.into());
-    Attempt { time, source: source.parse().ok(), user, subject: Subject::new_zeroed() }
+    Attempt { time, source: source.parse().ok(), user, is_known: false, subject: Subject::new_zeroed() }
 }
 
 fn bursts(failures: u32) -> Bursts {
@@ -32,6 +32,7 @@ fn a_burst_is_told_at_its_beginning_at_a_success_and_at_its_end() {
         first: 100 * SECOND,
         last: 102 * SECOND,
         succeeded: false,
+        is_known: false,
         subject: Subject::new_zeroed(),
     };
     assert_eq!((begun, by_user), (Some(burst.clone()), None));

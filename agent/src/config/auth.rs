@@ -10,10 +10,18 @@ use super::values::{Count, Size, Time};
 /// is not.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own in the file")]
 pub(crate) struct Auth {
     /// Whether calls of libpam are told, on the host and in every container: each libpam is found and probed, at some
     /// microseconds for each call of it.
     pub(crate) pam: bool,
+    /// Whether the returns of libpam's functions are probed as well. Without it calls are told without their results,
+    /// and a name that is asked for is not known. Where a probed return would end confined processes, as on some
+    /// kernels from 6.11 to 6.13, the agent finds that out at start and does without by itself.
+    pub(crate) library_returns: bool,
+    /// Whether libpam is looked for in each overlay that is mounted on the host, which is before the container starts
+    /// that it is for: so its first login is seen however soon it comes.
+    pub(crate) watch_mounts: bool,
     /// Whether the kernel's audit records of authentication and accounts are read: what sshd, libpam, sudo and others
     /// report. They are read beside auditd or without it, by the multicast group, and take `CAP_AUDIT_READ`.
     pub(crate) audit: bool,
@@ -37,6 +45,8 @@ impl Default for Auth {
     fn default() -> Self {
         Self {
             pam: true,
+            library_returns: true,
+            watch_mounts: true,
             audit: true,
             audit_enable: false,
             audit_buffer_bytes: const { Size::new(1 << 20) },

@@ -88,6 +88,11 @@ impl Readiness {
         self.beat.store(self.millis(Instant::now()), Relaxed);
     }
 
+    /// Whether the agent does not do its work at the moment.
+    pub(crate) fn is_failed(&self) -> bool {
+        self.report().is_failed()
+    }
+
     pub(super) fn report(&self) -> Report {
         self.report_at(Instant::now())
     }

@@ -2,7 +2,7 @@
 
 use aya::maps::{Array, HashMap, Map, MapData, MapError};
 use rustc_hash::FxHashMap;
-use tellwire_ebpf::{connection::Connection, network::Attempt};
+use tellwire_ebpf::{attempt::Attempt, connection::Connection};
 use zerocopy::{FromBytes as _, IntoBytes as _};
 
 type ConnectionWords = [u64; size_of::<Connection>() / 8];

@@ -9,7 +9,10 @@ use super::{
     btf::Btf,
     uretprobe::{UprobeEvents, try_out},
 };
-use crate::host::{Hierarchies, HostRoot};
+use crate::{
+    config::Auth,
+    host::{Hierarchies, HostRoot},
+};
 
 /// Where the kernel gives its types.
 pub(crate) const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
@@ -31,6 +34,26 @@ pub(crate) enum SupportError {
 )]
 pub(crate) struct MissingCapability(pub(crate) &'static str);
 
+/// What of libraries is probed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Probed {
+    Nothing,
+    /// Functions where they begin.
+    Entries,
+    /// And where they return.
+    Returns,
+}
+
+impl Probed {
+    pub(crate) const fn new(auth: &Auth) -> Self {
+        match (auth.pam, auth.library_returns) {
+            (false, _) => Self::Nothing,
+            (true, false) => Self::Entries,
+            (true, true) => Self::Returns,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Support {
     /// The output of `uname -r`.
@@ -44,8 +67,8 @@ pub(crate) struct Support {
 impl Support {
     /// Asks the kernel; gives its types as well, since they are large and wanted once.
     ///
-    /// `pam` says whether libraries are probed: then a child tries out what probed returns do to a confined process.
-    pub(crate) fn detect(host: &HostRoot, scoped: bool, pam: bool) -> Result<(Self, Btf), SupportError> {
+    /// Where returns in libraries are to be probed, a child tries out what that does to a confined process.
+    pub(crate) fn detect(host: &HostRoot, scoped: bool, probed: Probed) -> Result<(Self, Btf), SupportError> {
         let path = PathBuf::from(VMLINUX);
         let bytes = fs::read(&path).map_err(|error| SupportError::NoBtf(path.clone(), error))?;
         let btf = Btf::parse(bytes).ok_or(SupportError::BadBtf(path))?;
@@ -54,10 +77,12 @@ impl Support {
             .v1
             .as_ref()
             .and_then(|v1| btf.enumerator("cgroup_subsys_id", &format!("{}_cgrp_id", v1.controller)));
-        let no_returns = if pam {
-            UprobeEvents::detect().and_then(try_out).err().map(|error| format!("{error:#}"))
-        } else {
-            None
+        let no_returns = match probed {
+            Probed::Nothing => None,
+            Probed::Entries => Some("switched off by auth.library-returns".into()),
+            Probed::Returns => {
+                UprobeEvents::detect().and_then(try_out).err().map(|error| format!("{error:#}"))
+            }
         };
         let facts = Host {
             v1_subsystem: v1_subsystem.unwrap_or(u32::MAX),
@@ -66,7 +91,7 @@ impl Support {
             exit_has_group_dead: u32::from(btf.tracepoint_arguments("sched_process_exit") == Some(2)),
             typed_task: u32::from(btf.enumerator("bpf_func_id", "BPF_FUNC_get_current_task_btf").is_some()),
             entry_probes_alone: u32::from(no_returns.is_some()),
-            roots_told: u32::from(pam),
+            roots_told: u32::from(probed != Probed::Nothing),
             reserved: 0,
             credential_calls: CREDENTIAL_CALLS,
             exec_path_registers: EXEC_PATH_REGISTERS,

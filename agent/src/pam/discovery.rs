@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     books::PamBooks,
     known::{NameHash, Names},
+    mounts::{Changes, Mounts},
     root::{FileId, RootDirectory, RootId},
     table::{Seen, Table},
 };
@@ -67,6 +68,8 @@ pub(crate) struct Discovery {
     pub(crate) names: mpsc::Sender<Names>,
     pub(crate) hash: NameHash,
     table: Table<Libraries>,
+    /// Where containers to be are found; none where that is not asked for or cannot be.
+    mounts: Option<Mounts>,
     /// The host's own root directory.
     own: Option<RootId>,
     known: FxHashMap<RootId, Known>,
@@ -140,12 +143,19 @@ pub(crate) struct Parts {
     pub(crate) readiness: Arc<Readiness>,
     pub(crate) names: mpsc::Sender<Names>,
     pub(crate) hash: NameHash,
+    pub(crate) watch_mounts: bool,
 }
 
 impl Discovery {
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { host, processes, notices, state, libraries, books, readiness, names, hash } = parts;
+        let Parts { host, processes, notices, state, libraries, books, readiness, names, hash, watch_mounts } =
+            parts;
+        let mounts = watch_mounts.then(|| Mounts::open(&host)).transpose().unwrap_or_else(|error| {
+            tracing::warn!(%error, "mounts are not watched: the first login of a container may be missed");
+            None
+        });
         Self {
+            mounts,
             host,
             processes,
             notices,
@@ -195,8 +205,15 @@ impl Discovery {
                     None => std::future::pending().await,
                 }
             };
+            let mounted = async {
+                match &self.mounts {
+                    Some(mounts) => mounts.changed().await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 () = cancel.cancelled() => return,
+                Ok(()) = mounted => block_in_place(|| self.look_at_mounts()),
                 Ok(()) = noticed => block_in_place(|| self.take_notices()),
                 _ = tick.tick() => block_in_place(|| {
                     self.take_notices();
@@ -217,6 +234,29 @@ impl Discovery {
         let found = HostLibraries(found.unwrap_or_default());
         self.readiness.degrade_for_now(ABOUT, found.fault());
         found
+    }
+
+    /// Looks into images that were mounted, before anything runs in them.
+    fn look_at_mounts(&mut self) {
+        let Some(mounts) = &mut self.mounts else { return };
+        let Changes { new, gone } = match mounts.changes() {
+            Ok(changes) => changes,
+            Err(error) => {
+                tracing::debug!(%error, "the table of mounts is not read");
+                return;
+            }
+        };
+        for (mount, place) in new {
+            // It may be gone again.
+            let Ok(directory) = RootDirectory::mounted(&place) else { continue };
+            let id = directory.id(0);
+            let Seen { attached, refused } = self.table.look(id, &directory, &self.books);
+            tracing::debug!(?place, ?attached, ?refused, "a new mount");
+            mounts.is(mount, id);
+        }
+        for id in gone {
+            self.table.gone(id, &self.books);
+        }
     }
 
     fn take_notices(&mut self) {

@@ -7,6 +7,7 @@
 mod books;
 mod discovery;
 mod known;
+mod mounts;
 mod root;
 mod symbols;
 mod table;

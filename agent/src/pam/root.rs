@@ -11,6 +11,7 @@ use std::{
 };
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, fstatfs, openat, openat2};
+use rustix::mount::{OpenTreeFlags, open_tree};
 
 /// Where distributions keep libraries, below `/lib`, `/usr/lib` and the like.
 const FOLDERS: [&str; 4] = ["lib", "usr/lib", "lib64", "usr/lib64"];
@@ -96,6 +97,15 @@ impl RootDirectory {
         let directory = openat(CWD, path, flags, Mode::empty())?;
         let stat = fstat(&directory)?;
         Ok(Self { directory, device: stat.st_dev, inode: stat.st_ino, crosses })
+    }
+
+    /// Opens what is mounted at a place, by a mount of the agent's own that stands nowhere: what is opened in it
+    /// keeps nobody from taking the other one away.
+    pub(crate) fn mounted(place: &Path) -> io::Result<Self> {
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        let directory = open_tree(CWD, place, flags)?;
+        let stat = fstat(&directory)?;
+        Ok(Self { directory, device: stat.st_dev, inode: stat.st_ino, crosses: false })
     }
 
     /// What it is in a mount namespace.

@@ -5,7 +5,7 @@ use std::{fs, process::Command};
 use serde_json::{Value, json};
 use tellwire_tests::{output, tellwire};
 
-const PROBES: [&str; 10] = [
+const PROBES: [&str; 13] = [
     "cgroup_mkdir",
     "cgroup_rmdir",
     "exit",
@@ -16,9 +16,12 @@ const PROBES: [&str; 10] = [
     "connect_errno",
     "exec_failed",
     "credentials",
+    "container_roots",
+    "pam_results",
+    "pam",
 ];
 
-const ACTIONS: [&str; 54] = [
+const ACTIONS: [&str; 59] = [
     "exec",
     "exec_failed",
     "exit",

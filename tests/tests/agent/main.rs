@@ -16,6 +16,7 @@ mod remote;
 mod rings;
 mod rules;
 mod scope;
+mod shipped;
 mod stop;
 
 use std::net::{Ipv4Addr, TcpStream};

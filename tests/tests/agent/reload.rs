@@ -151,7 +151,8 @@ fn what_is_wrong_is_refused_as_a_whole_and_named() {
     // An editor's way, back to what it was.
     let aside = config.with_extension("new");
     let folder = agent.folder().join("state");
-    fs::write(&aside, format!("[agent]\nstate-dir = \"{}\"\n", folder.display())).expect("a file");
+    fs::write(&aside, format!("[agent]\nstate-dir = \"{}\"\n[auth]\npam = false\n", folder.display()))
+        .expect("a file");
     fs::rename(&aside, &config).expect("its place");
     reloaded(&agent, "success", 1);
     agent.expect_metric(RELOADED, &[], 1);

@@ -33,6 +33,7 @@ fn what_happened_until_the_signal_is_in_the_file() {
             "exec_failed",
             "exit",
             "fork",
+            "pam",
         ];
         assert_eq!(kinds, expected);
     }

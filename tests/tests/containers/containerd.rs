@@ -13,14 +13,14 @@ use crate::{agent, expect_host, made_up_id};
 
 const IMAGE: &str = "localhost/tellwire-test:1";
 
-struct Containerd {
+pub(crate) struct Containerd {
     // Fields are dropped in this order.
     _daemon: Daemon,
     folder: TempDir,
 }
 
 impl Containerd {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let path = |name| folder.path().join(name);
         let config = path("config.toml");
@@ -46,6 +46,10 @@ impl Containerd {
         image::archive(IMAGE, &work, &archive);
         runtime::run(client(folder.path()).args(["images", "import"]).arg(archive));
         Self { _daemon: daemon, folder }
+    }
+
+    pub(crate) fn command(&self) -> Command {
+        client(self.folder.path())
     }
 
     /// Runs a container to its end, in a cgroup.

@@ -3,7 +3,7 @@
 //! Each test gives its engine a parent cgroup of the name that its agent watches. Engines run in no such
 //! cgroup, so nothing of them is looked at.
 
-#![expect(clippy::expect_used, reason = "tests panic, they do not return errors")]
+#![expect(clippy::expect_used, clippy::panic, reason = "tests panic, they do not return errors")]
 #![expect(clippy::print_stdout, reason = "figures that were measured are told beside the outcome")]
 
 mod bundle;
@@ -11,6 +11,7 @@ mod containerd;
 mod cri;
 mod docker;
 mod dockerd;
+mod image;
 mod many;
 mod names;
 mod pods;

@@ -152,3 +152,25 @@ fn without_pam_in_the_configuration_nothing_is_attached() {
     let (status, body) = agent.get("/readyz");
     assert_eq!((status, body.as_str().contains("degraded\":[]")), (200, true), "{body}");
 }
+
+#[test]
+fn where_returns_are_not_probed_calls_are_told_without_results_and_the_agent_says_so() {
+    let agent = Agent::with_config("[auth]\nwatch-mounts = false\nlibrary-returns = false\n");
+    let (status, body) = agent.get("/readyz");
+    assert!(status == 200 && body.contains("pam_results is not attached: switched off by"), "{body}");
+    agent.expect_metric("tellwire_probe_attached", &[("probe", "pam_results")], 0);
+    let pid = run(&agent, "sshd", "root", &["item4=192.0.2.7", "auth", "account", "open", "close"]);
+    let told = json!({
+        "event.outcome": "unknown", "event.code": null, "event.duration": null, "user.name": "root",
+        "source.ip": "192.0.2.7", "tellwire.auth.service": "sshd", "tellwire.auth.proof": null,
+    });
+    for action in ["pam_authenticate", "pam_account", "pam_session_open", "pam_session_close"] {
+        agent.expect(pid, action, &told);
+        assert_eq!(agent.events_of(pid, action).len(), 1, "{action}");
+    }
+    agent.expect_metric("tellwire_auth_attempts_total", &[("service", "sshd"), ("outcome", "unknown")], 1);
+    agent.expect_metric("tellwire_auth_attempts_total", &[("service", "sshd")], 1);
+    agent.expect_metric("tellwire_auth_sessions", &[("service", "sshd")], 0);
+    let stopped = agent.stop();
+    assert!(stopped.status.success(), "{:?}", stopped.log);
+}

@@ -11,7 +11,7 @@ use tellwire_tests::{Agent, at, image, runtime, runtime::Cgroups};
 
 use crate::{
     helper::{Form, lines, path, stacks},
-    overlay::{Inhabitant, library, root},
+    overlay::{Inhabitant, Overlay, library, root},
 };
 
 /// Containers of an image that is known already, which authenticate at once.
@@ -20,9 +20,17 @@ const KNOWN: usize = 50;
 /// Containers with a library that nobody has seen.
 const NEW: usize = 10;
 
+/// Containers of new images that are mounted as engines mount them.
+const MOUNTED: usize = 20;
+
 /// When these authenticate for the first time. An attachment takes an RCU grace period or two, tens of milliseconds, unless
 /// other agents attach and detach meanwhile, as they do where tests run side by side: the kernel has one lock for all.
 const LATER: &str = "PAM_PAUSE_MS=2000";
+
+/// Containers that come and go, of so many images, and so many of each at one time.
+const CONTAINERS: usize = 1000;
+const IMAGES: usize = 4;
+const TOGETHER: usize = 5;
 
 /// Root directories that come and go.
 const ROOTS: usize = 20;
@@ -78,7 +86,7 @@ fn copy(file: &Path, root: &Path) {
 }
 
 /// A container of runc, made and started as engines do it, and run to its end.
-fn run(agent: &Agent, image: &Image, cgroups: &Cgroups, id: &str, environment: &[&str], args: &[&str]) {
+fn run(agent: &Agent, image: &Path, cgroups: &Cgroups, id: &str, environment: &[&str], args: &[&str]) {
     let bundle = agent.subfolder(id);
     let namespaces = ["pid", "network", "ipc", "uts", "mount"].map(|kind| json!({ "type": kind }));
     let config = json!({
@@ -90,7 +98,7 @@ fn run(agent: &Agent, image: &Image, cgroups: &Cgroups, id: &str, environment: &
             "cwd": "/",
             "noNewPrivileges": true,
         },
-        "root": { "path": image.0, "readonly": true },
+        "root": { "path": image, "readonly": true },
         "mounts": [{ "destination": "/proc", "type": "proc", "source": "proc" }],
         "linux": { "cgroupsPath": cgroups.path(id), "namespaces": namespaces },
     });
@@ -139,9 +147,26 @@ fn a_login_at_once_in_a_container_of_a_known_image_is_seen() {
     let _inhabitant = Inhabitant::new(&agent, &image.0);
     agent.expect_metric("tellwire_libraries_attached", &[], 2);
     let seen = logins(&agent, KNOWN, |number| {
-        run(&agent, &image, &cgroups, &format!("login-{number}"), &[], &LOGIN);
+        run(&agent, &image.0, &cgroups, &format!("login-{number}"), &[], &LOGIN);
     });
     assert_eq!(seen.len(), KNOWN);
+}
+
+#[test]
+fn a_login_at_once_in_a_container_of_an_image_that_was_mounted_before_is_seen() {
+    let agent = Agent::with_config("[auth]\nwatch-mounts = true\n");
+    let cgroups = Cgroups::of(agent.cgroup());
+    let image = Image::new(&agent.subfolder("image"));
+    // As engines do it: an overlay over the image's layers, then the container.
+    let seen = logins(&agent, MOUNTED, |number| {
+        image.renew();
+        let id = format!("login-{number}");
+        let overlay = Overlay::new(agent.folder(), &id, &image.0);
+        run(&agent, &overlay.0, &cgroups, &id, &[], &LOGIN);
+    });
+    println!("{} of {MOUNTED} logins were seen", seen.len());
+    assert_eq!(seen.len(), MOUNTED);
+    agent.expect_metric("tellwire_library_roots", &[], 1);
 }
 
 #[test]
@@ -151,7 +176,7 @@ fn a_login_a_moment_after_the_start_of_a_new_container_is_seen() {
     let image = Image::new(&agent.subfolder("image"));
     let seen = logins(&agent, NEW, |number| {
         image.renew();
-        run(&agent, &image, &cgroups, &format!("login-{number}"), &[LATER], &LOGIN);
+        run(&agent, &image.0, &cgroups, &format!("login-{number}"), &[LATER], &LOGIN);
     });
     assert_eq!(seen.len(), NEW);
 }
@@ -162,7 +187,7 @@ fn users_of_a_container_are_told_and_others_are_not() {
     let cgroups = Cgroups::of(agent.cgroup());
     let image = Image::new(&agent.subfolder("image"));
     let script = "for user in inmate nobody; do /bin/helper /etc/stacks refuses $user auth; done";
-    run(&agent, &image, &cgroups, "names", &[LATER], &["/bin/sh", "-c", script]);
+    run(&agent, &image.0, &cgroups, "names", &[LATER], &["/bin/sh", "-c", script]);
     let failed = json!({"user": {"name": "inmate"}, "event.outcome": "failure", "container.id": "names"});
     agent.expect(None, "pam_authenticate", &failed);
     // The host has such a user; the container has none.
@@ -204,4 +229,24 @@ fn nothing_of_a_container_that_is_gone_stays() {
             (left < was).then_some(())
         });
     }
+}
+
+#[test]
+fn a_thousand_containers_of_a_few_images_leave_nothing() {
+    let agent = Agent::start();
+    let attached = || agent.metric("tellwire_libraries_attached", &[]);
+    let before = attached();
+    let images: Vec<_> = (0..IMAGES).map(|number| agent.subfolder(&format!("image-{number}"))).collect();
+    for image in &images {
+        root(image);
+    }
+    for _ in 0..CONTAINERS / (IMAGES * TOGETHER) {
+        let round = images.iter().flat_map(|image| (0..TOGETHER).map(|_| Inhabitant::new(&agent, image)));
+        drop(round.collect::<Vec<_>>());
+    }
+    let outcome = |outcome| agent.metric("tellwire_library_attachments_total", &[("outcome", outcome)]);
+    assert!(outcome("attached") > before);
+    agent.expect_metric("tellwire_library_roots", &[], 1);
+    agent.expect_metric("tellwire_libraries_attached", &[], before);
+    assert_eq!(outcome("released"), outcome("attached") - before);
 }

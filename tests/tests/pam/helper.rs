@@ -102,5 +102,7 @@ pub(crate) fn settle(agent: &Agent, command: &mut Command) -> Child {
 
 /// The PAM lines so far.
 pub(crate) fn lines(agent: &Agent) -> Vec<Value> {
-    agent.events().into_iter().filter(|event| event["event"]["dataset"] == "tellwire.auth").collect()
+    let is_call =
+        |event: &Value| event["event"]["action"].as_str().is_some_and(|action| action.starts_with("pam_"));
+    agent.events().into_iter().filter(is_call).collect()
 }

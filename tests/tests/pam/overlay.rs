@@ -21,10 +21,10 @@ pub(crate) fn library() -> PathBuf {
 }
 
 /// An overlay mount of the test's own; it goes with this value.
-struct Overlay(PathBuf);
+pub(crate) struct Overlay(pub(crate) PathBuf);
 
 impl Overlay {
-    fn new(folder: &Path, name: &str, lower: &Path) -> Self {
+    pub(crate) fn new(folder: &Path, name: &str, lower: &Path) -> Self {
         let part = |part: &str| {
             let path = folder.join(format!("{name}-{part}"));
             fs::create_dir(&path).expect("a folder");

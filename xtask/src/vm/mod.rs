@@ -71,7 +71,7 @@ fn test_binaries(sh: &Shell) -> Result<Vec<Executable>> {
 fn pack(sh: &Shell, agent: &Path, tests: &[Executable], filter: Option<&str>) -> Result<PathBuf> {
     let read = |path: &Path| fs::read(path).with_context(|| format!("reading {}", path.display()));
     let busybox = read(Path::new(BUSYBOX))?;
-    ensure!(is_static(&busybox), "{BUSYBOX} is not static: `apt-get install busybox-static`");
+    ensure!(build::is_static(&busybox), "{BUSYBOX} is not static: `apt-get install busybox-static`");
 
     let mut archive = Archive::default();
     for directory in ["bin", "dev", "etc", "proc", "root", "sys", "tests", "tmp"] {
@@ -95,12 +95,6 @@ fn pack(sh: &Shell, agent: &Path, tests: &[Executable], filter: Option<&str>) ->
     fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
     fs::write(&path, archive.finish()?).with_context(|| format!("writing {}", path.display()))?;
     Ok(path)
-}
-
-/// A dynamic program names its loader; a static one has none.
-fn is_static(program: &[u8]) -> bool {
-    let loader = b"/ld-linux";
-    !program.windows(loader.len()).any(|window| window == loader)
 }
 
 fn boot(kernel: &Path, initramfs: &Path) -> Result<Summary> {
@@ -129,7 +123,7 @@ fn marker(line: &str) -> Option<u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::{is_static, marker};
+    use super::marker;
 
     #[test]
     fn the_marker_stands_alone_on_its_line() {
@@ -137,11 +131,5 @@ mod tests {
         assert_eq!(marker("EXIT=101"), Some(101));
         assert_eq!(marker("the line EXIT=0 ends it"), None);
         assert_eq!(marker("EXIT="), None);
-    }
-
-    #[test]
-    fn a_loader_makes_a_program_dynamic() {
-        assert!(is_static(b"\x7fELF busybox"));
-        assert!(!is_static(b"\x7fELF /lib64/ld-linux-x86-64.so.2"));
     }
 }

@@ -108,7 +108,7 @@ pub(crate) fn bruteforce<'a>(
     shows_unknown_users: bool,
     users: &mut Users,
 ) -> Line<'a> {
-    let Burst { key, state, failures, distinct, succeeded, .. } = burst;
+    let Burst { key, state, failures, distinct, succeeded, is_known, .. } = burst;
     let outcome = if succeeded { "success" } else { "failure" };
     let mut line = frame.line(Action::AuthBruteforce, Some(outcome), users);
     without_sequence(&mut line);
@@ -121,7 +121,7 @@ pub(crate) fn bruteforce<'a>(
         }
         Key::User(name) => {
             let id = users.user_id(&name);
-            let is_shown = id.is_some() || shows_unknown_users;
+            let is_shown = id.is_some() || is_known || shows_unknown_users;
             line.user = is_shown.then_some(User { id: id.map(Id), name: Some(name) });
             line.tellwire.auth = (!is_shown)
                 .then(|| Box::new(AuthFacts { user_withheld: Some(true), ..AuthFacts::default() }));

@@ -88,6 +88,7 @@ pub(super) fn of_record(record: &Record, header: &Header) -> Option<(Report, Att
         time: header.time,
         source: message.address.as_deref().and_then(|address| address.parse().ok()),
         user: message.account.as_deref().map(Into::into),
+        is_known: false,
         subject: header.subject,
     };
     Some((report(record)?, attempt))
@@ -105,7 +106,8 @@ pub(super) fn of_pam(pam: &Pam<'_>, header: &Header) -> Option<(Report, Attempt)
         _ => return None,
     };
     let user = (!pam.user.is_empty()).then(|| text(pam.user).into());
-    Some((report, Attempt { time: header.time, source, user, subject: header.subject }))
+    // A name that nobody knows has been taken out of the record by now.
+    Some((report, Attempt { time: header.time, source, user, is_known: true, subject: header.subject }))
 }
 
 fn report(record: &Record) -> Option<Report> {

@@ -3,8 +3,9 @@
 use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
 use tellwire_ebpf::{
+    attempt::Attempt,
     close::Close,
-    network::{Attempt, Connect, Outcome, Tuple},
+    network::{Connect, Outcome, Tuple},
     wire::{Header, Kind, Ring, VERSION},
 };
 
