@@ -10,6 +10,9 @@ use serde_json::Value;
 
 use crate::wait::limit;
 
+/// An agent may take so many times the usual limit to end.
+const ENDS: u32 = 4;
+
 /// What became of the records of one kind, as the agent says at its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ledger {
@@ -85,9 +88,10 @@ impl Log {
         has(&self.0.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// All lines, once there are no more.
+    /// All lines, once there are no more. The kernel takes probes on libraries away one after the other, those of all agents
+    /// that end at the same time.
     pub(crate) fn all(&self) -> Vec<String> {
-        self.wait(|state| state.is_over);
+        self.wait_so_long(ENDS, |state| state.is_over);
         self.lines()
     }
 
@@ -96,8 +100,13 @@ impl Log {
     }
 
     fn wait(&self, ready: impl Fn(&State) -> bool) {
+        self.wait_so_long(1, ready);
+    }
+
+    /// With so many times the usual limit.
+    fn wait_so_long(&self, times: u32, ready: impl Fn(&State) -> bool) {
         let state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self.0.grown.wait_timeout_while(state, limit(), |state| !ready(state));
+        let waited = self.0.grown.wait_timeout_while(state, limit() * times, |state| !ready(state));
         let (state, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
         assert!(!timeout.timed_out(), "the agent says nothing more:\n{}", state.lines.join("\n"));
     }

@@ -170,8 +170,11 @@ fn is_about_logins() -> bool {
 /// unless it names one.
 pub(crate) fn filled(toml: &str, cgroup: &Path, folder: &Path) -> String {
     let mut toml = toml.replace(CGROUP, &cgroup.display().to_string());
+    // Mounts have no cgroup: other tests' would be seen too.
+    if is_about_logins() && !toml.contains("watch-mounts") {
+        toml = toml.replace("[auth]\n", "[auth]\nwatch-mounts = false\n");
+    }
     if !toml.contains("[auth]") {
-        // Mounts have no cgroup: other tests' would be seen too.
         toml.push_str(if is_about_logins() {
             "\n[auth]\nwatch-mounts = false\n"
         } else {
