@@ -1,22 +1,76 @@
 //! Addresses: both ends of a connection, as the kernel's socket has them.
 
+use aya_ebpf::helpers::generated::bpf_skc_to_tcp_sock;
+
 use crate::{
-    kernel::{Pointer as _, Ptr, offset},
+    kernel::{Pointer, Ptr, Typed, offset},
     network::{Scope, Tuple},
 };
 
 const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;
 
+/// The kernel's `struct sock` of a TCP connection.
+pub(crate) trait Socket: Pointer {
+    /// `skc_daddr`, `skc_rcv_saddr`, `skc_portpair` and `skc_family`.
+    fn ends(self) -> Option<([u32; 2], u32, u16)>;
+
+    /// Payload in bytes: sent, of that sent again, received.
+    fn traffic(self) -> Option<[u64; 3]>;
+}
+
+impl Socket for Ptr {
+    #[inline(always)]
+    fn ends(self) -> Option<([u32; 2], u32, u16)> {
+        // One read for what stands together; the agent has checked that it does.
+        let [daddr, rcv_saddr, _hash, ports, family] = self.read_4(offset!(sock_daddr))?;
+        Some(([daddr, rcv_saddr], ports, family as u16))
+    }
+
+    #[inline(always)]
+    fn traffic(self) -> Option<[u64; 3]> {
+        traffic(self)
+    }
+}
+
+impl Socket for Typed {
+    #[inline(always)]
+    fn ends(self) -> Option<([u32; 2], u32, u16)> {
+        // A load may not span members.
+        Some((
+            self.read_4(offset!(sock_daddr))?,
+            self.read(offset!(sock_dport))?,
+            self.read(offset!(sock_family))?,
+        ))
+    }
+
+    #[inline(always)]
+    fn traffic(self) -> Option<[u64; 3]> {
+        // SAFETY: the verifier has seen that it is a socket; the kernel checks that it is one of TCP.
+        let tcp = unsafe { bpf_skc_to_tcp_sock(self.address() as *mut _) };
+        if tcp.is_null() { None } else { traffic(Self::at(tcp as u64)) }
+    }
+}
+
+#[inline(always)]
+fn traffic(tcp: impl Pointer) -> Option<[u64; 3]> {
+    Some([
+        tcp.read(offset!(tcp_bytes_sent))?,
+        tcp.read(offset!(tcp_bytes_retrans))?,
+        tcp.read(offset!(tcp_bytes_received))?,
+    ])
+}
+
 /// Both ends, from the kernel's socket.
 #[inline(always)]
-pub(crate) fn tuple(socket: Ptr) -> Option<Tuple> {
-    // One read for what stands together; the agent has checked that it does.
-    let [daddr, rcv_saddr, _hash, ports, family] = socket.read_4(offset!(sock_daddr))?;
-    let (remote, local) = match family as u16 {
+pub(crate) fn tuple(socket: impl Socket) -> Option<Tuple> {
+    let ([daddr, rcv_saddr], ports, family) = socket.ends()?;
+    let (remote, local) = match family {
         AF_INET => (mapped(daddr), mapped(rcv_saddr)),
         AF_INET6 => {
-            let [remote, local]: [[u8; 16]; 2] = socket.field(offset!(sock_v6_daddr))?.get()?;
+            // By the helper: to the verifier an address is 16 single bytes.
+            let [remote, local]: [[u8; 16]; 2] =
+                Ptr(socket.address()).field(offset!(sock_v6_daddr))?.get()?;
             (remote, local)
         }
         _ => return None,

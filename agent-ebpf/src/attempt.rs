@@ -122,7 +122,7 @@ mod programs {
                 return;
             }
             // What the thread tried before can no longer become a handshake.
-            resolve_attempt(tid, 0);
+            let _stays = resolve_attempt(tid, 0);
         }
         if ATTEMPTS.insert(tid, attempt, 0).is_err() {
             emit::state_lost(Kind::Connect);
@@ -151,36 +151,37 @@ mod programs {
     #[inline(always)]
     fn returned(result: i64) {
         let error = if result < 0 { result.unsigned_abs() as u32 } else { 0 };
-        resolve_attempt(kernel::current_tid(), error);
+        let _stays = resolve_attempt(kernel::current_tid(), error);
     }
 
     /// The thread ends.
     #[inline(always)]
     pub(crate) fn forget(tid: u32) {
-        resolve_attempt(tid, 0);
-        let _removed = ATTEMPTS.remove(tid);
+        if resolve_attempt(tid, 0) {
+            let _removed = ATTEMPTS.remove(tid);
+        }
     }
 
     /// Ends an attempt of this thread, if there is one; tells it unless it became a handshake. An `error` of 0
-    /// is none that is known.
+    /// is none that is known. Whether its entry stays.
     #[inline(always)]
-    fn resolve_attempt(tid: u32, error: u32) {
-        let Some(entry) = ATTEMPTS.get_ptr_mut(tid) else { return };
+    fn resolve_attempt(tid: u32, error: u32) -> bool {
+        let Some(entry) = ATTEMPTS.get_ptr_mut(tid) else { return false };
         // SAFETY: copied at once; only this thread writes its entry.
         let attempt = unsafe { *entry };
         if !attempt.is_untold() {
             if ATTEMPTS_CROWDED.get(0).is_some_and(|crowded| *crowded != 0) {
                 let _removed = ATTEMPTS.remove(tid);
-            } else {
-                // SAFETY: as above.
-                unsafe { (*entry).state = Attempt::DONE };
+                return false;
             }
-            return;
+            // SAFETY: as above.
+            unsafe { (*entry).state = Attempt::DONE };
+            return true;
         }
         if ATTEMPTS.remove(tid).is_err() {
-            return;
+            return false;
         }
-        let Some(subject) = Subject::current() else { return };
+        let Some(subject) = Subject::current() else { return false };
         let tuple = Tuple {
             remote: attempt.remote,
             local: [0; 16],
@@ -195,6 +196,7 @@ mod programs {
         };
         let connect = Connect { tuple, outcome: outcome as u32, error, duration: 0 };
         let _throttled = tell(&subject, &connect, kernel::now());
+        false
     }
 
     /// Moves this thread's attempt from one state to the next; `false` where it is in another, or there is none.

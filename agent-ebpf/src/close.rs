@@ -22,36 +22,35 @@ pub(crate) use programs::closed;
 mod programs {
     use super::Close;
     use crate::{
+        address::Socket,
         connection::{self, Connection},
         counters::{BYTES_RECEIVED, BYTES_SENT, count_by},
         emit::{self, Verdict},
-        kernel::{self, Pointer as _, Ptr, offset},
+        kernel::{self, offset},
         wire::{Header, Kind},
     };
 
     /// The bit in `sock.skc_flags` that says that the other side's FIN has come: include/net/sock.h (v6.18).
     const SOCK_DONE: u64 = 1;
 
-    /// The socket is closed, from whatever state. Out of line: two programs come here.
+    /// The socket is closed, from whatever state. Out of line, for the stack.
     #[inline(never)]
-    pub(crate) fn closed(socket: Ptr, entry: *mut Connection) {
+    pub(crate) fn closed(socket: impl Socket, entry: *mut Connection) {
         // SAFETY: a map's value; whoever changes the socket's state holds its lock, so that nobody else removes its
         // entry. Not copied, since the stack is short.
         let open = unsafe { &*entry };
         if tell(socket, open).is_none() {
             emit::state_lost(Kind::Close);
         }
-        connection::end(socket, true);
+        connection::end(socket, entry);
     }
 
     /// `None` where the socket could not be read.
     #[inline(always)]
-    fn tell(socket: Ptr, open: &Connection) -> Option<()> {
+    fn tell(socket: impl Socket, open: &Connection) -> Option<()> {
         let subject = &open.subject;
-        let sent: u64 = socket.read(offset!(tcp_bytes_sent))?;
-        let again: u64 = socket.read(offset!(tcp_bytes_retrans))?;
+        let [sent, again, received] = socket.traffic()?;
         let sent = sent.saturating_sub(again);
-        let received: u64 = socket.read(offset!(tcp_bytes_received))?;
         // The other side's FIN has a place in the sequence, and is counted as a byte.
         let flags: u64 = socket.read(offset!(sock_flags))?;
         let received = received.saturating_sub(flags >> SOCK_DONE & 1);

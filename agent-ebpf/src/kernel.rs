@@ -133,8 +133,8 @@ pub(crate) struct Ptr(pub(crate) u64);
 
 /// A pointer whose type the verifier knows, read by plain loads: a fault reads as zero.
 ///
-/// It begins with the current task, and every pointer that is read from one is one again. It cannot go from
-/// a member back to its struct, nor to a variable index; there its address goes on as a [`Ptr`].
+/// It begins with the current task or with a hook's argument, and every pointer that is read from one is one again. It
+/// cannot go from a member back to its struct, nor to a variable index; there its address goes on as a [`Ptr`].
 #[derive(Clone, Copy)]
 pub(crate) struct Typed(u64);
 
@@ -146,11 +146,17 @@ impl Typed {
         Self(unsafe { helpers::bpf_get_current_task_btf() } as u64)
     }
 
-    /// The argument `index` of a kernel function, which is a pointer to a struct.
+    /// What a helper says to be a pointer to a struct.
+    #[inline(always)]
+    pub(crate) fn at(address: u64) -> Self {
+        Self(address)
+    }
+
+    /// The argument `index` of a kernel function or of a tracepoint with types, which is a pointer to a struct.
     ///
     /// # Safety
     ///
-    /// `context` is that of a program on a function with that many arguments.
+    /// `context` is that of a program on one with that many arguments.
     #[inline(always)]
     pub(crate) unsafe fn argument(context: *mut core::ffi::c_void, index: usize) -> Self {
         // SAFETY: the caller's promise.

@@ -74,24 +74,24 @@ pub(crate) use programs::{outcome, tell};
 #[cfg(target_arch = "bpf")]
 mod programs {
     use aya_ebpf::{
-        EbpfContext as _,
-        macros::{map, raw_tracepoint},
+        EbpfContext,
+        macros::{btf_tracepoint, map, raw_tracepoint},
         maps::PerCpuArray,
-        programs::RawTracePointContext,
+        programs::{BtfTracePointContext, RawTracePointContext},
     };
 
     use core::mem::MaybeUninit;
 
     use super::{Connect, IPPROTO_TCP, Outcome};
     use crate::{
-        address::{is_mapped, scope_of, tuple},
+        address::{Socket, is_mapped, scope_of, tuple},
         attempt::{Attempt, advance},
         close,
         connection::{self, Connection},
         counters::{CONNECTS, count},
         emit::{self, Verdict},
         filter,
-        kernel::{self, Pointer as _, Ptr, argument, offset},
+        kernel::{self, Pointer as _, Ptr, Typed, argument, offset},
         scope,
         task::write_current,
         wire::{Header, Kind, Subject},
@@ -129,16 +129,30 @@ mod programs {
     /// hook: `inet_sock_set_state(const struct sock *sk, const int oldstate, const int newstate)`: the change
     /// to SYN_SENT, in the context of whoever called connect, and the change away from it.
     /// <https://github.com/torvalds/linux/blob/v6.18/net/ipv4/af_inet.c>
+    ///
+    /// With types the socket is read by plain loads, which makes a connect some 0.1 µs cheaper.
+    #[btf_tracepoint(function = "inet_sock_set_state")]
+    pub fn connect_state(ctx: BtfTracePointContext) -> i32 {
+        // SAFETY: the tracepoint's first argument.
+        state_changed(unsafe { Typed::argument(ctx.as_ptr(), 0) }, states_of(&ctx))
+    }
+
+    /// The same where the kernel does not tell its types.
     #[raw_tracepoint(tracepoint = "inet_sock_set_state")]
-    pub fn connect_state(ctx: RawTracePointContext) -> i32 {
-        let (socket, old, new) = change(&ctx);
+    pub fn connect_state_untyped(ctx: RawTracePointContext) -> i32 {
+        // SAFETY: as above.
+        state_changed(Ptr(unsafe { argument(ctx.as_ptr(), 0) }), states_of(&ctx))
+    }
+
+    #[inline(always)]
+    fn state_changed(socket: impl Socket, (old, new): (u32, u32)) -> i32 {
         if new == TCP_SYN_SENT {
             let _nothing_to_tell = started(socket);
         } else if is_end(old, new) {
             // Not before it is done: whoever interrupts this must not be taken for it.
             take(Change { socket: 0, states: 0 });
             ended(socket, new);
-            take(Change { socket: socket.0, states: states(old, new) });
+            take(Change { socket: socket.address(), states: states(old, new) });
         }
         0
     }
@@ -148,21 +162,32 @@ mod programs {
     /// The kernel does not run a program inside itself, and the outcome of one socket can arrive in an
     /// interrupt while [`connect_state`] is at work on another. Then this one runs. Nearly always it finds that
     /// the other has just taken the change; where it cannot tell, it finds the entry gone.
+    #[btf_tracepoint(function = "inet_sock_set_state")]
+    pub fn connect_ended(ctx: BtfTracePointContext) -> i32 {
+        // SAFETY: the tracepoint's first argument.
+        ended_unless_taken(unsafe { Typed::argument(ctx.as_ptr(), 0) }, states_of(&ctx))
+    }
+
+    /// The same where the kernel does not tell its types.
     #[raw_tracepoint(tracepoint = "inet_sock_set_state")]
-    pub fn connect_ended(ctx: RawTracePointContext) -> i32 {
-        let (socket, old, new) = change(&ctx);
-        if is_end(old, new) && !is_taken(Change { socket: socket.0, states: states(old, new) }) {
+    pub fn connect_ended_untyped(ctx: RawTracePointContext) -> i32 {
+        // SAFETY: as above.
+        ended_unless_taken(Ptr(unsafe { argument(ctx.as_ptr(), 0) }), states_of(&ctx))
+    }
+
+    #[inline(always)]
+    fn ended_unless_taken(socket: impl Socket, (old, new): (u32, u32)) -> i32 {
+        if is_end(old, new) && !is_taken(Change { socket: socket.address(), states: states(old, new) }) {
             ended(socket, new);
         }
         0
     }
 
-    /// The socket, its old state and its new one.
+    /// The old state and the new one.
     #[inline(always)]
-    fn change(ctx: &RawTracePointContext) -> (Ptr, u32, u32) {
+    fn states_of(ctx: &impl EbpfContext) -> (u32, u32) {
         // SAFETY: the tracepoint has three arguments.
-        let argument = |index| unsafe { argument(ctx.as_ptr(), index) };
-        (Ptr(argument(0)), argument(1) as u32, argument(2) as u32)
+        unsafe { (argument(ctx.as_ptr(), 1) as u32, argument(ctx.as_ptr(), 2) as u32) }
     }
 
     /// Whether a handshake or a connection may have ended. Where both sides open at once, or a socket connects to
@@ -193,19 +218,19 @@ mod programs {
     }
 
     #[inline(always)]
-    fn ended(socket: Ptr, new: u32) {
+    fn ended(socket: impl Socket, new: u32) {
         let Some(entry) = connection::get(socket) else { return };
         // SAFETY: a map's value; whoever changes the socket's state holds its lock, so that nobody else writes it.
-        if unsafe { (*entry).state } == Connection::HANDSHAKE {
-            outcome_of(socket, entry, new);
-        } else if new == TCP_CLOSE {
-            close::closed(socket, entry);
+        match unsafe { (*entry).state } {
+            Connection::HANDSHAKE => outcome_of(socket, entry, new),
+            Connection::OPEN | Connection::THROTTLED if new == TCP_CLOSE => close::closed(socket, entry),
+            _ => {}
         }
     }
 
     /// Out of line, as is [`outcome_of`]: the two together would need more than the stack of 512 bytes.
     #[inline(never)]
-    fn started(socket: Ptr) -> Option<()> {
+    fn started(socket: impl Socket) -> Option<()> {
         // An MPTCP socket changes its state beside the TCP socket that it connects by; the latter is told.
         if u32::from(socket.read::<u16>(offset!(sock_protocol))?) != IPPROTO_TCP {
             return None;
@@ -215,30 +240,51 @@ mod programs {
         if !attempted && !scope::contains_current() {
             return None;
         }
+        if let Some(entry) = connection::reuse(socket) {
+            // SAFETY: a map's value that nobody else writes.
+            if unsafe { write_handshake(entry, socket) } != 0 {
+                connection::reused();
+            }
+            return Some(());
+        }
         let mut connection = MaybeUninit::<Connection>::uninit();
-        // SAFETY: a member of the function's own value.
-        if unsafe { write_current(&raw mut (*connection.as_mut_ptr()).subject) } == 0 {
+        // SAFETY: the place is the function's own.
+        if unsafe { write_handshake(connection.as_mut_ptr(), socket) } == 0 {
             return None;
         }
-        let tuple = tuple(socket)?;
-        // SAFETY: as above.
-        unsafe { (*connection.as_mut_ptr()).tuple = tuple };
-        // SAFETY: as above.
-        unsafe { (*connection.as_mut_ptr()).time = kernel::now() };
-        // SAFETY: as above.
-        unsafe { (*connection.as_mut_ptr()).state = Connection::HANDSHAKE };
-        // SAFETY: every member has been written.
+        // SAFETY: it was written in full.
         let connection = unsafe { connection.assume_init_ref() };
         if !connection::begin(socket, connection) {
-            let connect = Connect { tuple, outcome: Outcome::Unknown as u32, error: 0, duration: 0 };
+            let connect =
+                Connect { tuple: connection.tuple, outcome: Outcome::Unknown as u32, error: 0, duration: 0 };
             let _throttled = tell(&connection.subject, &connect, connection.time);
         }
         Some(())
     }
 
+    /// Writes a handshake of the task that runs, its state last; 0 where something could not be read.
+    ///
+    /// # Safety
+    ///
+    /// `to` is valid for writes.
+    #[inline(never)]
+    unsafe fn write_handshake(to: *mut Connection, socket: impl Socket) -> u32 {
+        // SAFETY: the caller's promise; every member is written, and none is read.
+        let to = unsafe { &mut *to };
+        // SAFETY: as above.
+        if unsafe { write_current(&raw mut to.subject) } == 0 {
+            return 0;
+        }
+        let Some(tuple) = tuple(socket) else { return 0 };
+        to.tuple = tuple;
+        to.time = kernel::now();
+        to.state = Connection::HANDSHAKE;
+        1
+    }
+
     /// The socket has left SYN_SENT. Its entry is read where it is: the stack is short.
     #[inline(never)]
-    fn outcome_of(socket: Ptr, entry: *mut Connection, new: u32) {
+    fn outcome_of(socket: impl Socket, entry: *mut Connection, new: u32) {
         // SAFETY: as in `ended`.
         let handshake = unsafe { &mut *entry };
         let now = kernel::now();
@@ -251,7 +297,7 @@ mod programs {
             handshake.tuple = tuple;
         }
         if handshake.tuple.local_port == 0 {
-            handshake.tuple.local_port = u16::from_be(socket.read(offset!(inet_sport)).unwrap_or(0));
+            handshake.tuple.local_port = u16::from_be(source_port(Ptr(socket.address())));
         }
         let (outcome, error) = if new == TCP_ESTABLISHED {
             (Outcome::Established, 0)
@@ -263,7 +309,7 @@ mod programs {
                 // The thread is still in connect: that will say why.
                 let tid = kernel::current_tid();
                 if tid == handshake.subject.tid && advance(tid, Attempt::STARTED, Attempt::CLOSED) {
-                    return connection::end(socket, false);
+                    return connection::end(socket, entry);
                 }
                 (Outcome::Aborted, 0)
             } else {
@@ -276,8 +322,14 @@ mod programs {
             let state = if is_throttled { Connection::THROTTLED } else { Connection::OPEN };
             connection::open(socket, entry, now, state);
         } else {
-            connection::end(socket, false);
+            connection::end(socket, entry);
         }
+    }
+
+    /// `inet_sport`, which is none of `struct sock`.
+    #[inline(always)]
+    fn source_port(socket: Ptr) -> u16 {
+        socket.read(offset!(inet_sport)).unwrap_or(0)
     }
 
     #[inline(always)]

@@ -6,8 +6,8 @@ use anyhow::Context as _;
 use aya::{
     Btf, BtfError, Ebpf,
     programs::{
-        CgroupAttachMode, CgroupSockAddr, FEntry, FExit, Program, ProgramError, RawTracePoint, TracePoint,
-        UProbe,
+        BtfTracePoint, CgroupAttachMode, CgroupSockAddr, FEntry, FExit, Program, ProgramError, RawTracePoint,
+        TracePoint, UProbe,
     },
 };
 
@@ -84,6 +84,12 @@ impl Ways<'_> {
                     program.load()?;
                     program.attach(tracepoint).with_context(|| format!("raw tracepoint {tracepoint}"))?;
                 }
+                Hook::TypedTracepoint(tracepoint) => {
+                    let types = self.types.context("the kernel's types cannot be read")?;
+                    let program: &mut BtfTracePoint = program.try_into()?;
+                    program.load(tracepoint, types)?;
+                    program.attach().with_context(|| format!("BTF tracepoint {tracepoint}"))?;
+                }
                 Hook::Syscalls(tracepoints) => {
                     let program: &mut TracePoint = program.try_into()?;
                     program.load()?;
@@ -123,6 +129,7 @@ impl Ways<'_> {
 pub(super) fn detach(name: &str, program: &mut Program) {
     let outcome = match program {
         Program::RawTracePoint(program) => program.unload(),
+        Program::BtfTracePoint(program) => program.unload(),
         Program::TracePoint(program) => program.unload(),
         Program::CgroupSockAddr(program) => program.unload(),
         Program::FEntry(program) => program.unload(),

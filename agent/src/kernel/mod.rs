@@ -127,7 +127,7 @@ impl Kernel {
             .map_max_entries("RING_URGENT", options.bytes_of(Ring::Urgent))
             .map_max_entries("RING_PROCESS", options.bytes_of(Ring::Process))
             .map_max_entries("RING_NETWORK", options.bytes_of(Ring::Network))
-            .map_max_entries("CONNECTIONS", options.pending_connects + options.open_connections)
+            .map_max_entries("CONNECTIONS", options.connections())
             .map_max_entries("COUNTS", options.cgroup_counters)
             // Without the kernel's types: the programs have no relocations against them.
             .btf(None)

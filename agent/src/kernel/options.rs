@@ -1,7 +1,7 @@
 //! How the programs are loaded: sizes of maps, and the first settings.
 
 use rustix::param::page_size;
-use tellwire_ebpf::{settings::Settings, wire::Ring};
+use tellwire_ebpf::{connection::Connection, settings::Settings, wire::Ring};
 
 /// What the configuration says of the kernel side, checked.
 #[derive(Clone, Debug)]
@@ -53,6 +53,11 @@ impl Options {
             Ring::Urgent => (self.ring_bytes / 4).max(page),
             Ring::Process | Ring::Network => self.ring_bytes.max(page),
         }
+    }
+
+    /// Entries of the map of connections.
+    pub(crate) const fn connections(&self) -> u32 {
+        self.pending_connects + self.open_connections + Connection::LEFT
     }
 
     /// What the programs read from their map.

@@ -75,11 +75,14 @@ impl PendingConnects {
         for pair in &self.connections {
             let (socket, words) = pair?;
             let Ok(connection) = Connection::read_from_bytes(words.as_bytes()) else { continue };
-            if connection.state != Connection::HANDSHAKE {
-                sizes.open += 1;
-                continue;
+            match connection.state {
+                Connection::HANDSHAKE => sizes.handshakes += 1,
+                Connection::ENDED => continue,
+                _ => {
+                    sizes.open += 1;
+                    continue;
+                }
             }
-            sizes.handshakes += 1;
             if is_old(connection.time) {
                 old.push((socket, connection));
             }

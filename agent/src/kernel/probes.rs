@@ -44,6 +44,8 @@ pub(crate) struct Alternative {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum By {
     RawTracepoint,
+    /// Tracepoints whose arguments have types: read by plain loads. Needs the kernel's types.
+    TypedTracepoint,
     CgroupHook,
     /// Programs on the kernel's own functions (fentry, fexit): whatever the caller's ABI, and no cost to others.
     Functions,
@@ -57,6 +59,7 @@ impl By {
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::RawTracepoint => "raw tracepoint",
+            Self::TypedTracepoint => "BTF tracepoint",
             Self::CgroupHook => "cgroup hook",
             Self::Functions => "kernel functions",
             Self::SyscallTracepoints => "syscall tracepoints",
@@ -76,6 +79,8 @@ pub(crate) struct Point {
 pub(crate) enum Hook {
     /// A raw tracepoint, by its name: no cost but the program's own.
     RawTracepoint(&'static str),
+    /// The same, with types.
+    TypedTracepoint(&'static str),
     /// Tracepoints of the category `syscalls`, by their names. Any of them makes every system call of the
     /// machine take the slow way in and out.
     Syscalls(&'static [&'static str]),
@@ -103,6 +108,10 @@ pub(crate) struct Function {
 
 const fn raw(program: &'static str, tracepoint: &'static str) -> Point {
     Point { program, hook: Hook::RawTracepoint(tracepoint) }
+}
+
+const fn typed(program: &'static str, tracepoint: &'static str) -> Point {
+    Point { program, hook: Hook::TypedTracepoint(tracepoint) }
 }
 
 const fn by_raw_tracepoint(points: &'static [Point]) -> Alternative {
@@ -184,10 +193,20 @@ pub(crate) const PROBES: &[Probe] = &[
     Probe {
         name: "connect",
         gives: "TCP connects and their outcomes",
-        alternatives: &[by_raw_tracepoint(&[
-            raw("connect_state", "inet_sock_set_state"),
-            raw("connect_ended", "inet_sock_set_state"),
-        ])],
+        alternatives: &[
+            Alternative {
+                by: By::TypedTracepoint,
+                points: &[
+                    typed("connect_state", "inet_sock_set_state"),
+                    typed("connect_ended", "inet_sock_set_state"),
+                ],
+                note: "",
+            },
+            by_raw_tracepoint(&[
+                raw("connect_state_untyped", "inet_sock_set_state"),
+                raw("connect_ended_untyped", "inet_sock_set_state"),
+            ]),
+        ],
     },
     Probe {
         name: "connect_denied",

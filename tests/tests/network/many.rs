@@ -5,6 +5,7 @@ use std::{
     thread,
 };
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tellwire_tests::{Agent, Ledger, net};
 
 const EACH: u64 = 250;
@@ -57,4 +58,33 @@ fn connects_from_all_sides_at_once_are_counted_to_the_last_one() {
     agent.expect_metric("tellwire_connects_total", &[], THREADS * EACH);
     agent.expect_metric("tellwire_lines_total", &[("action", "connect")], THREADS * EACH);
     agent.expect_metric("tellwire_ledger_balanced", &[], 1);
+}
+
+/// The kernel gives the memory of a socket that is gone to the next one: what is kept of the first must not show on the
+/// second. More connections are open at once than entries are left for that.
+#[test]
+fn sockets_that_come_after_others_have_their_own_owner() {
+    const OPEN: usize = 1_500;
+    const ROUNDS: u64 = 3;
+    let agent = Agent::start();
+    let server = net::Server::start(Ipv4Addr::LOCALHOST);
+    for round in 1..=ROUNDS {
+        let mut child = agent.fork(|| {
+            let files = getrlimit(Resource::Nofile);
+            setrlimit(Resource::Nofile, Rlimit { current: files.maximum, ..files })
+                .expect("more descriptors");
+            let connect = || TcpStream::connect(server.address()).expect("a connection");
+            drop((0..OPEN).map(|_| connect()).collect::<Vec<_>>());
+        });
+        agent.settle(&mut child);
+        agent.expect_metric("tellwire_lines_total", &[("action", "connect")], round * OPEN as u64);
+        agent.expect_metric("tellwire_lines_total", &[("action", "close")], round * OPEN as u64);
+        for action in ["connect", "close"] {
+            assert_eq!(agent.events_of(child.pid, action).len(), OPEN, "{action} in round {round}");
+        }
+        child.join();
+    }
+    agent.expect_metric("tellwire_events_lost_total", &[], 0);
+    let stopped = agent.stop();
+    assert!(stopped.ledgers.values().all(Ledger::is_exact), "{:?}", stopped.ledgers);
 }
