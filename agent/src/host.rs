@@ -5,6 +5,7 @@
 
 use std::{
     fs,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
@@ -70,6 +71,12 @@ impl HostRoot {
         // Inside a container /proc/sys is the host's as well.
         self.line("/proc/sys/kernel/random/boot_id")
             .or_else(|| line(Path::new("/proc/sys/kernel/random/boot_id")))
+    }
+
+    /// The mount namespace of a process; `None` where it is gone.
+    pub(crate) fn mount_namespace(&self, pid: u32) -> Option<u32> {
+        let namespace = fs::metadata(self.join(&format!("/proc/{pid}/ns/mnt"))).ok()?;
+        u32::try_from(namespace.ino()).ok()
     }
 
     /// What a process of this host can have at the most: the first process's bounding set.

@@ -204,9 +204,11 @@ impl Pipeline {
     }
 
     fn audit(&mut self, record: Record) {
-        let Self { redactor, state, outbox, books, .. } = self;
+        let Self { redactor, known, state, outbox, books, .. } = self;
+        let name = record.message.account.as_deref().unwrap_or_default();
+        let is_user = known.is_shown(record.mount_namespace, name.as_bytes(), &mut state.users);
         let record = record.redacted(redactor);
-        state.audit(record, outbox, books);
+        state.audit(record, is_user, outbox, books);
     }
 
     fn drain(&mut self) -> usize {

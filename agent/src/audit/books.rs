@@ -27,6 +27,8 @@ pub(crate) struct AuditBooks {
     pub(crate) queue_full: AtomicU64,
     /// The socket's buffer was full.
     pub(crate) socket_full: AtomicU64,
+    /// The kernel's own count of what it could not keep for auditd or for itself. What is among it may have come here all the same.
+    pub(crate) kernel_lost: AtomicU64,
 }
 
 impl AuditBooks {

@@ -50,6 +50,8 @@ pub(crate) struct Status {
     pub(crate) enabled: u32,
     /// The process that records are sent to, auditd; 0 for none.
     pub(crate) auditd: u32,
+    /// Records that the subsystem could not keep, since boot, by its own count.
+    pub(crate) lost: u32,
 }
 
 impl Control {
@@ -70,9 +72,9 @@ impl Control {
             let at = 16 + index * 4;
             answer.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map(u32::from_ne_bytes)
         };
-        // mask, enabled, failure, pid
-        match (word(1), word(3)) {
-            (Some(enabled), Some(auditd)) => Ok(Status { enabled, auditd }),
+        // mask, enabled, failure, pid, rate_limit, backlog_limit, lost
+        match (word(1), word(3), word(6)) {
+            (Some(enabled), Some(auditd), Some(lost)) => Ok(Status { enabled, auditd, lost }),
             _ => Err(io::Error::other("the kernel's answer is short")),
         }
     }

@@ -48,6 +48,8 @@ pub(crate) struct Record {
     pub(crate) uid: Option<u32>,
     pub(crate) login_uid: Option<u32>,
     pub(crate) session_id: Option<u32>,
+    /// Of that process, where the reader still found it and asked.
+    pub(crate) mount_namespace: Option<u32>,
     pub(crate) message: Message,
 }
 
@@ -88,6 +90,7 @@ impl Record {
             uid: None,
             login_uid: None,
             session_id: None,
+            mount_namespace: None,
             message: Message::default(),
         };
         let mut pid = None;

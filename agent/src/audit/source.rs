@@ -96,6 +96,7 @@ pub(crate) fn start(
     };
     books.audit.connected.store(true, Relaxed);
     let reader = Reader {
+        host: host.clone(),
         control: Control::open(host).ok().map(Arc::new),
         books: Arc::clone(books),
         readiness: Arc::clone(readiness),

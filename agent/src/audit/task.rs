@@ -22,7 +22,7 @@ use super::{
     socket::{MESSAGE, Socket},
     source::{ABOUT, OFF},
 };
-use crate::{books::Books, http::Readiness};
+use crate::{books::Books, host::HostRoot, http::Readiness};
 
 /// How often it is asked whether auditing is on.
 const LOOK: Duration = Duration::from_secs(10);
@@ -38,6 +38,7 @@ const LAST: Duration = Duration::from_secs(3);
 
 /// All that the task has but its socket.
 pub(super) struct Reader {
+    pub(super) host: HostRoot,
     pub(super) control: Option<Arc<Control>>,
     pub(super) books: Arc<Books>,
     pub(super) readiness: Arc<Readiness>,
@@ -107,7 +108,7 @@ impl Reader {
     fn take(&self, bytes: &[u8], recent: &mut VecDeque<(u64, u64, u16)>) {
         let books = &self.books.audit;
         books.received.fetch_add(1, Relaxed);
-        let record = match Record::parse(bytes) {
+        let mut record = match Record::parse(bytes) {
             Ok(record) => record,
             Err(NotARecord::OtherType(_)) => {
                 books.other_type.fetch_add(1, Relaxed);
@@ -128,6 +129,10 @@ impl Reader {
             recent.pop_front();
         }
         recent.push_back(identity);
+        // Whether a name that failed is a user's depends on where it was tried.
+        if record.message.account.is_some() && record.message.is_success != Some(true) {
+            record.mount_namespace = self.host.mount_namespace(record.pid);
+        }
         if self.sender.try_send(record).is_err() {
             books.queue_full.fetch_add(1, Relaxed);
         }
@@ -137,6 +142,7 @@ impl Reader {
     async fn look(&self) {
         let Some(control) = self.control.clone() else { return };
         let Ok(Ok(status)) = spawn_blocking(move || control.status()).await else { return };
+        self.books.audit.kernel_lost.store(status.lost.into(), Relaxed);
         let is_on = status.enabled != 0;
         let was_on = self.books.audit.enabled.swap(is_on, Relaxed);
         self.readiness.note(ABOUT, (!is_on).then(|| OFF.to_owned()));

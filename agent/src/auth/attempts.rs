@@ -38,6 +38,8 @@ pub(crate) struct Attempt {
     pub(crate) user: Option<Arc<str>>,
     /// That there is such a user was found out: in the container's passwd file, say, or by a success.
     pub(crate) is_known: bool,
+    /// Where it was tried: `root` in one container is not `root` in another. The container's id; `None` for the host.
+    pub(crate) container: Option<Arc<str>>,
     /// The process that reported it.
     pub(crate) subject: Subject,
 }
@@ -137,7 +139,7 @@ mod tests {
     fn attempt(tgid: u32, parent: u32, time: u64) -> Attempt {
         let mut subject = Subject::new_zeroed();
         (subject.tgid, subject.parent_tgid) = (tgid, parent);
-        Attempt { time, source: None, user: None, is_known: false, subject }
+        Attempt { time, source: None, user: None, is_known: false, container: None, subject }
     }
 
     /// Failures that are certain after these reports, and after the end of all processes.

@@ -31,7 +31,14 @@ const DISTINCT: usize = 64;
 pub(crate) enum Key {
     /// An IPv4 address, or a network of IPv6 of 64 bits: who has one has all of it.
     Source(IpAddr),
-    User(Arc<str>),
+    /// A user of one container, by the container's id, or of the host.
+    User { name: Arc<str>, container: Option<Arc<str>> },
+}
+
+impl Key {
+    fn user(attempt: &Attempt) -> Option<Self> {
+        Some(Self::User { name: attempt.user.clone()?, container: attempt.container.clone() })
+    }
 }
 
 /// What became of a burst.
@@ -105,14 +112,13 @@ impl Bursts {
     pub(crate) fn failed(&mut self, attempt: &Attempt) -> [Option<Burst>; 2] {
         let source = attempt.source.map(network);
         let by_source = source.map(|source| (Key::Source(source), attempt.user.as_deref().map(hash)));
-        let by_user = attempt.user.clone().map(|user| (Key::User(user), source.map(hash)));
+        let by_user = Key::user(attempt).map(|user| (user, source.map(hash)));
         [by_source, by_user].map(|counted| counted.and_then(|(key, other)| self.count(&key, other, attempt)))
     }
 
     /// Takes a success. Gives the bursts that go on at the time, where it is the first one.
     pub(crate) fn succeeded(&mut self, attempt: &Attempt) -> [Option<Burst>; 2] {
-        let keys =
-            [attempt.source.map(|source| Key::Source(network(source))), attempt.user.clone().map(Key::User)];
+        let keys = [attempt.source.map(|source| Key::Source(network(source))), Key::user(attempt)];
         keys.map(|key| {
             let key = key?;
             let entry = self.table.get_mut(&key)?;

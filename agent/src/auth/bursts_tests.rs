@@ -11,7 +11,8 @@ const SECOND: u64 = 1_000_000_000;
 
 fn attempt(time: u64, source: &str, user: &str) -> Attempt {
     let user = (!user.is_empty()).then(|| user.into());
-    Attempt { time, source: source.parse().ok(), user, is_known: false, subject: Subject::new_zeroed() }
+    let source = source.parse().ok();
+    Attempt { time, source, user, is_known: false, container: None, subject: Subject::new_zeroed() }
 }
 
 fn bursts(failures: u32) -> Bursts {
@@ -54,7 +55,27 @@ fn one_user_from_many_places_is_a_burst_too() {
     let [by_source, by_user] = bursts.failed(&attempt(SECOND, "192.0.2.3", "root"));
     assert_eq!(by_source, None);
     let by_user = by_user.unwrap();
-    assert_eq!((by_user.key, by_user.distinct), (Key::User("root".into()), 3));
+    let key = Key::User { name: "root".into(), container: None };
+    assert_eq!((by_user.key, by_user.distinct), (key, 3));
+}
+
+#[test]
+fn a_user_of_one_container_is_not_that_of_another() {
+    let mut bursts = bursts(3);
+    let within = |time, container: &str| Attempt {
+        container: Some(container.into()),
+        ..attempt(time * SECOND, "", "root")
+    };
+    for time in 1..3 {
+        for container in ["a", "b"] {
+            assert_eq!(bursts.failed(&within(time, container)), [None, None]);
+        }
+        assert_eq!(bursts.failed(&attempt(time * SECOND, "", "root")), [None, None]);
+    }
+    let [_, begun] = bursts.failed(&within(3, "b"));
+    let key = Key::User { name: "root".into(), container: Some("b".into()) };
+    assert_eq!(begun.map(|burst| burst.key), Some(key));
+    assert_eq!(bursts.succeeded(&within(4, "a")), [None, None]);
 }
 
 #[test]

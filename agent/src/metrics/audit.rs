@@ -36,6 +36,11 @@ impl Parts {
             "Audit records that found no room in the socket's buffer: auth.audit-buffer-bytes.",
             &[(&[], books.socket_full.load(Relaxed))],
         )?;
+        sink.counter(
+            "tellwire_audit_kernel_lost_total",
+            "Audit records that the kernel's audit subsystem lost since boot, by its own count: its backlog was full, or its rate limit reached.",
+            &[(&[], books.kernel_lost.load(Relaxed))],
+        )?;
         let bursts = &self.books.bursts;
         sink.counter(
             "tellwire_auth_bursts_total",

@@ -126,12 +126,6 @@ pub(crate) fn on_host(host: &HostRoot, libraries: &Libraries) -> HostLibraries {
     HostLibraries(found.unwrap_or_default())
 }
 
-/// The mount namespace of a process.
-fn mount_namespace(host: &HostRoot, pid: u32) -> Option<u32> {
-    let namespace = fs::metadata(host.join(&format!("/proc/{pid}/ns/mnt"))).ok()?;
-    u32::try_from(namespace.ino()).ok()
-}
-
 /// Everything that [`Discovery`] is made of.
 pub(crate) struct Parts {
     pub(crate) host: HostRoot,
@@ -174,8 +168,8 @@ impl Discovery {
     /// the agent's own if that looks at the root directory that it has itself.
     pub(crate) fn host_namespace(host: &HostRoot) -> Option<u32> {
         let root = host.join("/");
-        mount_namespace(host, 1)
-            .or_else(|| (root == Path::new("/")).then(|| mount_namespace(host, std::process::id())).flatten())
+        host.mount_namespace(1)
+            .or_else(|| (root == Path::new("/")).then(|| host.mount_namespace(std::process::id())).flatten())
     }
 
     /// Looks at the host and at what runs already.
@@ -281,7 +275,7 @@ impl Discovery {
         let directory = RootDirectory::open(&self.path(pid), false)
             .inspect_err(|error| tracing::debug!(pid, %error, "a root directory is not opened"))
             .ok()?;
-        let id = directory.id(mount_namespace(&self.host, pid)?);
+        let id = directory.id(self.host.mount_namespace(pid)?);
         if Some(id) == self.own || (!is_new && self.known.contains_key(&id)) {
             return Some(id);
         }
@@ -376,7 +370,7 @@ impl Discovery {
 
     /// The root directory of a process, without opening it.
     fn root_of(&self, pid: u32) -> Option<RootId> {
-        let namespace = mount_namespace(&self.host, pid)?;
+        let namespace = self.host.mount_namespace(pid)?;
         let root = fs::metadata(self.path(pid)).ok()?;
         Some(RootId { namespace, device: root.dev(), inode: root.ino() })
     }
@@ -417,7 +411,7 @@ impl Discovery {
 fn open_root(host: &HostRoot, known: &FxHashMap<RootId, Known>, id: RootId) -> Option<RootDirectory> {
     let pid = known.get(&id)?.pid;
     let directory = RootDirectory::open(&host.join(&format!("/proc/{pid}/root")), false).ok()?;
-    (directory.id(mount_namespace(host, pid)?) == id).then_some(directory)
+    (directory.id(host.mount_namespace(pid)?) == id).then_some(directory)
 }
 
 /// The start of a task in ticks since the boot: the 22nd field of /proc/PID/stat, where the second is a name in brackets.

@@ -79,12 +79,6 @@ impl KnownUsers {
         if pam.user.is_empty() {
             return None;
         }
-        while let Ok(Names { namespace, users }) = self.told.try_recv() {
-            match users {
-                Some(users) => self.users.insert(namespace, users),
-                None => self.users.remove(&namespace),
-            };
-        }
         let namespace = pam.wire.mount_namespace;
         let key = (namespace, self.hash.of(pam.user));
         let proves = matches!(pam.call, Call::Authenticate | Call::Account | Call::SessionOpen);
@@ -94,12 +88,27 @@ impl KnownUsers {
             }
             self.proven.insert(key);
         }
-        let is_known = self.policy == UnknownUserNames::Show
-            || self.proven.contains(&key)
-            || self.users.get(&namespace).is_some_and(|users| users.contains(&key.1))
-            || (self.host == Some(namespace)
-                && str::from_utf8(pam.user).is_ok_and(|name| users.user_id(name).is_some()));
-        if is_known { None } else { withheld(record) }
+        if self.is_shown(Some(namespace), pam.user, users) { None } else { withheld(record) }
+    }
+
+    /// Whether a name that was tried in this mount namespace may be told. Of one that is not known, the host's users are
+    /// asked.
+    pub(crate) fn is_shown(&mut self, namespace: Option<u32>, name: &[u8], users: &mut Users) -> bool {
+        while let Ok(Names { namespace, users }) = self.told.try_recv() {
+            match users {
+                Some(users) => self.users.insert(namespace, users),
+                None => self.users.remove(&namespace),
+            };
+        }
+        let is_user_there = |namespace: u32| {
+            let key = (namespace, self.hash.of(name));
+            self.proven.contains(&key)
+                || self.users.get(&namespace).is_some_and(|users| users.contains(&key.1))
+        };
+        self.policy == UnknownUserNames::Show
+            || namespace.is_some_and(is_user_there)
+            || (namespace.is_none_or(|namespace| self.host.is_none_or(|host| host == namespace))
+                && str::from_utf8(name).is_ok_and(|name| users.user_id(name).is_some()))
     }
 }
 
@@ -177,6 +186,25 @@ mod tests {
         assert!(shown(&mut known, &mut users, &attempt(0)));
         assert!(shown(&mut known, &mut users, &attempt(7)));
         assert!(!shown(&mut known, &mut users, &record("hunter2", Call::Chauthtok, 0, 1)));
+    }
+
+    #[test]
+    fn a_reported_name_is_looked_for_where_it_was_tried() {
+        let (mut known, send, hash, mut users) = known(UnknownUserNames::Withhold);
+        let names = FxHashSet::from_iter([hash.of(b"bob")]);
+        send.try_send(Names { namespace: 2, users: Some(names) }).unwrap();
+        for (namespace, name, is_shown) in [
+            (Some(1), "ann", true),
+            (Some(1), "bob", false),
+            (Some(2), "bob", true),
+            (Some(2), "ann", false),
+            // The process is gone: then only the host can be asked.
+            (None, "ann", true),
+            (None, "bob", false),
+        ] {
+            let shown = known.is_shown(namespace, name.as_bytes(), &mut users);
+            assert_eq!(shown, is_shown, "{name} in {namespace:?}");
+        }
     }
 
     #[test]

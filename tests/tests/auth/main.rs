@@ -6,6 +6,7 @@
 
 mod auditd;
 mod bursts;
+mod contained;
 mod flows;
 mod kernel;
 mod login;

@@ -8,7 +8,7 @@ use crate::{
     ssh::{self, Sshd},
 };
 
-const PACKAGES: &[&str] = &["openssh-server", "openssh-client", "openssl", "sudo", "login"];
+pub(crate) const PACKAGES: &[&str] = &["openssh-server", "openssh-client", "openssl", "sudo", "login"];
 
 /// The agent is on the machine, where none of these accounts is: it is told to show their names.
 fn try_all(config: &str, sources: Sources) {

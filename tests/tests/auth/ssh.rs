@@ -9,7 +9,7 @@ use std::{
 };
 
 use serde_json::json;
-use tellwire_tests::{Agent, Child, at, auditing::Auditing, private::Private, runtime, until};
+use tellwire_tests::{Agent, Child, at, auditing::Auditing, private::Private, runtime, sys, until};
 
 use crate::{
     ALICE, WRONG,
@@ -163,13 +163,23 @@ pub(crate) struct Sshd {
 impl Sshd {
     /// Knows a key of alice's; others lie beside it.
     pub(crate) fn start(agent: &Agent, private: &Private) -> Self {
+        Self::start_in(agent, private, None)
+    }
+
+    /// The same in a cgroup of its own.
+    pub(crate) fn start_in(agent: &Agent, private: &Private, cgroup: Option<&Path>) -> Self {
         private.fork(agent, keys).join();
         let port = PORT.to_string();
         let options =
             ["UsePAM=yes", "KbdInteractiveAuthentication=no", "PermitRootLogin=no", "MaxStartups=100"];
         let options = options.iter().flat_map(|option| ["-o", option]);
         let arguments: Vec<_> = [SSHD, "-D", "-p", &port].into_iter().chain(options).collect();
-        let daemon = private.exec(agent, SSHD, &arguments);
+        let daemon = private.fork(agent, || {
+            if let Some(cgroup) = cgroup {
+                fs::write(cgroup.join("cgroup.procs"), "0").expect("moving there");
+            }
+            sys::exec(Path::new(SSHD), &arguments)
+        });
         let connect = || {
             let stream = until("sshd", || TcpStream::connect(("127.0.0.1", PORT)).ok());
             stream.shutdown(Shutdown::Both).expect("a connection");

@@ -22,13 +22,13 @@ pub(crate) struct Reporter {
     pub(crate) record: Record,
     /// The process is in the table.
     pub(crate) is_known: bool,
-    /// Whether lines have names of failed logins that no user of the host has.
-    pub(crate) shows_unknown_users: bool,
+    /// The account may be told.
+    pub(crate) is_user: bool,
 }
 
 /// What a program reported.
 pub(crate) fn audit<'a>(frame: &Frame<'a>, reporter: Reporter, users: &mut Users) -> Line<'a> {
-    let Reporter { record, is_known, shows_unknown_users } = reporter;
+    let Reporter { record, is_known, is_user } = reporter;
     let Record { kind, serial, uid, message, .. } = record;
     let outcome = match message.is_success {
         Some(true) => "success",
@@ -46,11 +46,7 @@ pub(crate) fn audit<'a>(frame: &Frame<'a>, reporter: Reporter, users: &mut Users
         line.process.user = uid.map(|uid| user(uid, users));
     }
     let known_id = message.account.as_deref().and_then(|name| users.user_id(name));
-    let is_withheld = message.account.is_some()
-        && known_id.is_none()
-        && message.is_success != Some(true)
-        && !is_iam
-        && !shows_unknown_users;
+    let is_withheld = message.account.is_some() && !is_user && message.is_success != Some(true) && !is_iam;
     let name = message.account.as_deref().filter(|_| !is_withheld);
     // A name in a container is not the host's.
     let id = message.id.or(known_id.filter(|_| frame.who.container.is_none()));
@@ -119,7 +115,7 @@ pub(crate) fn bruteforce<'a>(
             line.source = Some(Endpoint { ip: Some(ip), ..Endpoint::default() });
             ("source", distinct, 1)
         }
-        Key::User(name) => {
+        Key::User { name, container: _ } => {
             let id = users.user_id(&name);
             let is_shown = id.is_some() || is_known || shows_unknown_users;
             line.user = is_shown.then_some(User { id: id.map(Id), name: Some(name) });

@@ -21,11 +21,15 @@ pub(crate) struct Reported {
     pub(super) header: Header,
     /// The process is in the table.
     is_known: bool,
+    /// The account is a user's, or may be told whatever it is.
+    is_user: bool,
 }
 
 impl State {
     /// Takes an audit record, after all records of the rings that were there before it.
-    pub(crate) fn audit(&mut self, record: Record, outbox: &mut Outbox, books: &Books) {
+    ///
+    /// `is_user` says whether its account may be told, see [`crate::pam::KnownUsers::is_shown`].
+    pub(crate) fn audit(&mut self, record: Record, is_user: bool, outbox: &mut Outbox, books: &Books) {
         let time = self.clock.boot(record.time);
         let known = self
             .processes
@@ -39,23 +43,23 @@ impl State {
         let mut subject = known.unwrap_or_else(|| stranger(&record));
         subject.login_uid = record.login_uid.unwrap_or(u32::MAX);
         subject.session_id = record.session_id.unwrap_or(u32::MAX);
-        let reported = Reported { record, header: header(&subject, time), is_known: known.is_some() };
+        let reported =
+            Reported { record, header: header(&subject, time), is_known: known.is_some(), is_user };
         self.merge_audit(reported, outbox, books);
     }
 
     /// Tells what nobody else reports.
     pub(super) fn tell_audit(&mut self, from: Reported, outbox: &mut Outbox, books: &Books) {
-        let Reported { record, header, is_known } = from;
+        let Reported { record, header, is_known, is_user } = from;
         Books::count(&books.audit.told);
         let action = record.kind.action;
         Books::add(&books.derived, action as usize);
-        self.attempted(bursts::of_record(&record, &header), outbox, books);
+        self.attempted(bursts::of_record(&record, is_user, &header), outbox, books);
         let is_routine = record.kind.is_routine() && record.message.is_success == Some(true);
         if is_routine && let Some(why) = outbox.selection.routine_left_out(action) {
             return books.leave_out(action, why);
         }
-        let shows_unknown_users = self.shows_unknown_users;
-        let reporter = Reporter { record, is_known, shows_unknown_users };
+        let reporter = Reporter { record, is_known, is_user };
         let what = What::reported(action, reporter.record.message.is_success);
         self.line(Ring::Urgent, &header, what, outbox, books, |frame, _, users| {
             build::audit(frame, reporter, users)

@@ -14,6 +14,7 @@ use crate::{
     },
     books::Books,
     config::{self, UnknownUserNames},
+    enrich::who::Who,
     events::{action::Action, pam::Pam, text::text},
     lines::{build, clock::boot_now},
     pipeline::Outbox,
@@ -34,7 +35,9 @@ impl State {
         outbox: &mut Outbox,
         books: &Books,
     ) {
-        let Some((report, attempt)) = reported else { return };
+        let Some((report, mut attempt)) = reported else { return };
+        let who = Who::new(&attempt.subject, &self.processes, &self.containers);
+        attempt.container = who.container.map(|container| container.id.as_str().into());
         let time = attempt.time;
         for outcome in self.attempts.take(report, attempt).into_iter().flatten() {
             let told = match &outcome {
@@ -68,7 +71,7 @@ impl State {
         for burst in bursts {
             Books::add(&books.derived, Action::AuthBruteforce as usize);
             if burst.state == bursts::State::Begun {
-                Books::add(&books.bursts, usize::from(matches!(burst.key, Key::User(_))));
+                Books::add(&books.bursts, usize::from(matches!(burst.key, Key::User { .. })));
             }
             let header = audit::header(&burst.subject, time);
             let times = (self.clock.text(burst.first), self.clock.text(burst.last));
@@ -82,13 +85,14 @@ impl State {
 }
 
 /// What an audit record says of an attempt, if anything.
-pub(super) fn of_record(record: &Record, header: &Header) -> Option<(Report, Attempt)> {
+pub(super) fn of_record(record: &Record, is_known: bool, header: &Header) -> Option<(Report, Attempt)> {
     let message = &record.message;
     let attempt = Attempt {
         time: header.time,
         source: message.address.as_deref().and_then(|address| address.parse().ok()),
         user: message.account.as_deref().map(Into::into),
-        is_known: false,
+        is_known,
+        container: None,
         subject: header.subject,
     };
     Some((report(record)?, attempt))
@@ -107,7 +111,9 @@ pub(super) fn of_pam(pam: &Pam<'_>, header: &Header) -> Option<(Report, Attempt)
     };
     let user = (!pam.user.is_empty()).then(|| text(pam.user).into());
     // A name that nobody knows has been taken out of the record by now.
-    Some((report, Attempt { time: header.time, source, user, is_known: true, subject: header.subject }))
+    let attempt =
+        Attempt { time: header.time, source, user, is_known: true, container: None, subject: header.subject };
+    Some((report, attempt))
 }
 
 fn report(record: &Record) -> Option<Report> {

@@ -99,7 +99,8 @@ impl State {
         books: &Books,
     ) {
         let reported = match record {
-            Some(record) => bursts::of_record(record, header),
+            // A name that nobody knows has been taken out of the call's record.
+            Some(record) => bursts::of_record(record, !pam.user.is_empty(), header),
             None => bursts::of_pam(pam, header),
         };
         self.attempted(reported, outbox, books);
