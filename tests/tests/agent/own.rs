@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fs};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use tellwire_tests::{Agent, Setup, Stopped, at, bpf, ecs};
+use tellwire_tests::{Agent, Setup, Stopped, at, bpf, ecs, within_limit};
 
 use crate::{count, work};
 
@@ -81,6 +81,24 @@ fn a_run_begins_and_ends_with_a_line_and_the_ledger_counts_every_line_between() 
     assert_eq!(count_at(end, "tellwire.stopped.lines"), made.values().sum::<u64>() + 1);
     assert!(number(end, "tellwire.stopped.uptime_seconds") > 0.0);
     assert_eq!(count_at(end, "tellwire.stopped.lost"), 0);
+}
+
+/// The one test that waits a minute: what an operator reads of an agent that runs is told by its timer, not by its end.
+#[test]
+fn once_a_minute_a_ledger_says_that_all_adds_up() {
+    let agent = Agent::start();
+    let done = work(&agent, 20, 20);
+    let ledger =
+        || agent.own_events().into_iter().find(|line| at(line, "event.action") == Some(&json!("ledger")));
+    let ledger = (0..12).find_map(|_| within_limit(ledger)).expect("a ledger within two minutes");
+    assert_eq!(at(&ledger, "tellwire.ledger.last"), Some(&json!(false)), "{ledger}");
+    assert_eq!(at(&ledger, "tellwire.ledger.balanced"), Some(&json!(true)), "{ledger}");
+    let kernel = at(&ledger, "tellwire.ledger.kernel").and_then(Value::as_array).expect("a list");
+    for (action, number) in [("exec", done.execs), ("connect", done.connects), ("exit", done.exits)] {
+        let row = kernel.iter().find(|row| row["action"] == action).expect("the kind");
+        assert_eq!((&row["seen"], &row["received"]), (&json!(number), &json!(number)), "{ledger}");
+    }
+    assert_eq!(actions(&stopped(agent, Signal::TERM).own).last(), Some(&"agent_stopped"));
 }
 
 #[test]
