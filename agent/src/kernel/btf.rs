@@ -36,6 +36,7 @@ const KIND_TYPEDEF: u32 = 8;
 const KIND_VOLATILE: u32 = 9;
 const KIND_CONST: u32 = 10;
 const KIND_RESTRICT: u32 = 11;
+const KIND_FUNC: u32 = 12;
 const KIND_FUNC_PROTO: u32 = 13;
 const KIND_TYPE_TAG: u32 = 18;
 
@@ -92,6 +93,45 @@ impl Btf {
             at += 12 + extra(ty.kind, ty.vlen)?;
         }
         Some(btf)
+    }
+
+    /// BTF in which each type has the id that it has here, and only functions of these names say what they are.
+    ///
+    /// For a library that turns every type into an owned value, which takes it as long as all the rest of the start.
+    pub(crate) fn functions(&self, names: &[&str]) -> Option<Vec<u8>> {
+        let mut strings = vec![0];
+        let mut types = Vec::with_capacity(self.offsets.len() * 12);
+        for at in self.offsets.iter().skip(1) {
+            let ty = self.type_at(*at as usize)?;
+            let name = if ty.kind == KIND_FUNC { self.string(ty.name).unwrap_or_default() } else { "" };
+            if names.contains(&name) {
+                types.extend_from_slice(&u32::try_from(strings.len()).ok()?.to_le_bytes());
+                types.extend_from_slice(self.bytes.get(ty.at + 4..ty.at + 12)?);
+                strings.extend_from_slice(name.as_bytes());
+                strings.push(0);
+            } else {
+                // A pointer to nothing.
+                types.extend_from_slice(&[0, 0, 0, 0, 0, 0, 0, KIND_PTR as u8, 0, 0, 0, 0]);
+            }
+        }
+        let size = |part: &[u8]| u32::try_from(part.len()).map(u32::to_le_bytes);
+        let (types_size, strings_size) = (size(&types).ok()?, size(&strings).ok()?);
+        // Magic, version, flags, size of the header; then where types and strings begin, and their sizes.
+        let mut bytes = vec![0x9f, 0xeb, 1, 0, 24, 0, 0, 0, 0, 0, 0, 0];
+        bytes.extend([types_size, types_size, strings_size].concat());
+        bytes.append(&mut types);
+        bytes.append(&mut strings);
+        Some(bytes)
+    }
+
+    /// What was parsed.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The size of a struct, in bytes.
+    pub(crate) fn size_of(&self, name: &str) -> Option<u32> {
+        Some(self.get(*self.structs.get(name)?)?.argument)
     }
 
     /// Looks up `struct.member.member`; members of anonymous structs and unions are found by their own names.
@@ -247,6 +287,24 @@ mod tests {
         let address = btf.member("sock.__sk_common.skc_daddr").unwrap();
         assert_eq!(address, Member { bit_offset: 0, size: 4 });
         assert_eq!(btf.member("sock.__sk_common.skc_rcv_saddr").unwrap().bit_offset, 32);
+    }
+
+    #[test]
+    fn functions_keep_their_ids() {
+        let btf = running_kernel();
+        let id = |btf: &Btf, name: &str| {
+            (1..btf.offsets.len() as u32).find(|id| {
+                let ty = btf.get(*id).unwrap();
+                ty.kind == KIND_FUNC && btf.string(ty.name) == Some(name)
+            })
+        };
+        let reduced = Btf::parse(btf.functions(&["__sys_connect_file", "bpf_iter_task"]).unwrap()).unwrap();
+        for name in ["__sys_connect_file", "bpf_iter_task"] {
+            assert!(id(&btf, name).is_some() && id(&reduced, name) == id(&btf, name), "{name}");
+        }
+        assert_eq!(id(&reduced, "schedule"), None);
+        assert_eq!(reduced.offsets.len(), btf.offsets.len());
+        assert!(reduced.bytes().len() < btf.bytes().len());
     }
 
     #[test]

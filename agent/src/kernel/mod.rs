@@ -20,13 +20,14 @@ pub(crate) mod ring;
 pub(crate) mod seed;
 pub(crate) mod support;
 mod tracefs;
+pub(crate) mod types;
 mod uretprobe;
 
 use std::os::fd::{AsFd as _, OwnedFd};
 
 use anyhow::Context as _;
 use aya::{
-    Btf, Ebpf, EbpfLoader,
+    Btf, Ebpf, EbpfLoader, Endianness,
     maps::{Array, Map, MapData},
 };
 use tellwire_ebpf::{offsets::Offsets, settings::Host, wire::Ring};
@@ -45,9 +46,10 @@ use self::{
     options::Options,
     pam::{PamState, RootNotices},
     pending::PendingConnects,
-    probes::PROBES,
+    probes::{Hook, PROBES},
     ring::{Reader, Rings},
     support::Support,
+    types::Types,
 };
 use crate::scope::Scope;
 
@@ -98,6 +100,7 @@ impl Kernel {
         options: &Options,
         support: &Support,
         offsets: &Offsets,
+        types: &Types,
         scope: Option<&Scope>,
     ) -> anyhow::Result<Self> {
         std::thread::scope(|threads| {
@@ -106,7 +109,7 @@ impl Kernel {
                     if let Err(error) = tracefs::provide() {
                         tracing::warn!(%error, "no tracefs: probes on system calls cannot attach");
                     }
-                    Self::load_here(options, support, offsets, scope)
+                    Self::load_here(options, support, offsets, types, scope)
                 })
                 .join()
                 .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
@@ -117,6 +120,7 @@ impl Kernel {
         options: &Options,
         support: &Support,
         offsets: &Offsets,
+        types: &Types,
         scope: Option<&Scope>,
     ) -> anyhow::Result<Self> {
         let facts = FactsBytes::new(&support.facts);
@@ -137,8 +141,7 @@ impl Kernel {
 
         let libraries = Libraries::new(&ebpf, &[]);
         let mut kernel = Self { ebpf, probes: Vec::new(), libraries, seeds: Vec::new() };
-        // Large, and dropped when all is attached: only programs on functions and the iterator need it.
-        let types = Btf::from_sys_fs().ok();
+        let types = functions(types);
         let ways = Ways { support, types: types.as_ref(), function_hooks: options.function_hooks };
         for probe in PROBES.iter().filter(|probe| options.pam || !probe.is_of_pam()) {
             let attached = ways.attach(&mut kernel.ebpf, probe);
@@ -244,6 +247,19 @@ impl Kernel {
             _ => anyhow::bail!("the map {name} is missing"),
         }
     }
+}
+
+/// What programs are attached to, with the ids that the kernel's types have.
+fn functions(types: &Types) -> Option<Btf> {
+    let points = PROBES.iter().flat_map(|probe| probe.alternatives).flat_map(|way| way.points);
+    let names = points.filter_map(|point| match point.hook {
+        Hook::Entry(function) | Hook::Exit(function) => Some(function.name),
+        _ => None,
+    });
+    let names: Vec<&str> = names.chain([seed::ITERATOR]).collect();
+    Btf::parse(&types.btf.functions(&names)?, Endianness::default())
+        .inspect_err(|error| tracing::warn!(%error, "no program can be attached to a function"))
+        .ok()
 }
 
 /// The facts as bytes, for a global.

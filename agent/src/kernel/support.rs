@@ -1,30 +1,18 @@
 //! What this kernel and this host offer. Facts only; what follows from them is decided elsewhere.
 
-use std::{fs, path::PathBuf};
+use std::fs;
 
 use tellwire_ebpf::settings::Host;
 use thiserror::Error;
 
 use super::{
-    btf::Btf,
+    types::Types,
     uretprobe::{UprobeEvents, try_out},
 };
 use crate::{
     config::Auth,
     host::{Hierarchies, HostRoot},
 };
-
-/// Where the kernel gives its types.
-pub(crate) const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
-
-/// Why the agent cannot even try.
-#[derive(Debug, Error)]
-pub(crate) enum SupportError {
-    #[error("reading {0}: {1}: the kernel must be built with CONFIG_DEBUG_INFO_BTF=y")]
-    NoBtf(PathBuf, std::io::Error),
-    #[error("{0} is not BTF of this byte order")]
-    BadBtf(PathBuf),
-}
 
 /// Why the agent may not.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -65,13 +53,11 @@ pub(crate) struct Support {
 }
 
 impl Support {
-    /// Asks the kernel; gives its types as well, since they are large and wanted once.
+    /// Asks the kernel.
     ///
     /// Where returns in libraries are to be probed, a child tries out what that does to a confined process.
-    pub(crate) fn detect(host: &HostRoot, scoped: bool, probed: Probed) -> Result<(Self, Btf), SupportError> {
-        let path = PathBuf::from(VMLINUX);
-        let bytes = fs::read(&path).map_err(|error| SupportError::NoBtf(path.clone(), error))?;
-        let btf = Btf::parse(bytes).ok_or(SupportError::BadBtf(path))?;
+    pub(crate) fn detect(host: &HostRoot, types: &Types, scoped: bool, probed: Probed) -> Self {
+        let btf = &types.btf;
         let hierarchies = host.hierarchies();
         let v1_subsystem = hierarchies
             .v1
@@ -97,7 +83,7 @@ impl Support {
             exec_path_registers: EXEC_PATH_REGISTERS,
         };
         let release = rustix::system::uname().release().to_string_lossy().into_owned();
-        Ok((Self { release, hierarchies, facts, no_returns }, btf))
+        Self { release, hierarchies, facts, no_returns }
     }
 }
 
