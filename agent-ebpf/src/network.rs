@@ -134,6 +134,9 @@ mod programs {
         let (socket, old, new) = change(&ctx);
         if new == TCP_SYN_SENT {
             let _nothing_to_tell = started(socket);
+            if kernel::is_preemptible() {
+                take(Change { socket: socket.0, states: states(old, new) });
+            }
         } else if is_end(old, new) {
             // Not before it is done: whoever interrupts this must not be taken for it.
             take(Change { socket: 0, states: 0 });
@@ -143,7 +146,8 @@ mod programs {
         0
     }
 
-    /// hook: `inet_sock_set_state`: the change away from SYN_SENT, once more.
+    /// hook: `inet_sock_set_state`: the change away from SYN_SENT, once more; and the change to it where the kernel may have
+    /// passed over [`connect_state`] there too, see [`crate::again`].
     ///
     /// The kernel does not run a program inside itself, and the outcome of one socket can arrive in an
     /// interrupt while [`connect_state`] is at work on another. Then this one runs. Nearly always it finds that
@@ -151,7 +155,12 @@ mod programs {
     #[raw_tracepoint(tracepoint = "inet_sock_set_state")]
     pub fn connect_ended(ctx: RawTracePointContext) -> i32 {
         let (socket, old, new) = change(&ctx);
-        if is_end(old, new) && !is_taken(Change { socket: socket.0, states: states(old, new) }) {
+        if new == TCP_SYN_SENT {
+            let change = Change { socket: socket.0, states: states(old, new) };
+            if kernel::is_preemptible() && !is_taken(change) && connection::get(socket).is_none() {
+                let _nothing_to_tell = started(socket);
+            }
+        } else if is_end(old, new) && !is_taken(Change { socket: socket.0, states: states(old, new) }) {
             ended(socket, new);
         }
         0

@@ -202,7 +202,7 @@ impl Assembly {
         let observer = observer(&histograms);
         let fanout = opened.start(config.output.queue_bytes.get() as usize, &observer)?;
         let outputs = fanout.registry();
-        let readiness = readiness(&kernel);
+        let readiness = readiness(&kernel, &support);
         let chosen = scope.as_ref().map(Scope::scan);
         let (scope, looked_at) = scope.map(watch::channel).unzip();
         let tools = Tools {
@@ -389,11 +389,14 @@ fn scraped(
 }
 
 /// What is degraded from the start on.
-fn readiness(kernel: &Kernel) -> Arc<Readiness> {
+fn readiness(kernel: &Kernel, support: &support::Support) -> Arc<Readiness> {
     let readiness = Readiness::default();
     for probe in kernel.probes.iter().filter(|probe| !probe.is_attached()) {
         let reason = probe.failure().unwrap_or_default();
         readiness.degrade(format!("probe {} is not attached: {reason}", probe.probe.name));
+    }
+    for row in kernel.degradations(support) {
+        readiness.note(row.name, Some(format!("not to be had here: {}: {}", row.lacks, row.reason)));
     }
     Arc::new(readiness)
 }

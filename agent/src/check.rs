@@ -83,6 +83,13 @@ impl Report<'_> {
             "cgroup_v1": self.support.hierarchies.v1.as_ref().map(|v1| &v1.controller),
             "possible_cpus": crate::kernel::possible_cpus(),
             "probes": probes,
+            "programs": verified
+                .iter()
+                .map(|(program, count)| (program.to_string(), json!(count)))
+                .collect::<serde_json::Map<_, _>>(),
+            "degradations": self.kernel.degradations(self.support).iter().map(|row| {
+                json!({"name": row.name, "lacks": row.lacks, "reason": row.reason})
+            }).collect::<Vec<_>>(),
             "audit": {
                 "connected": self.audit.failure.is_none(),
                 "enabled": self.audit.is_enabled(),
@@ -128,6 +135,13 @@ impl Report<'_> {
             let _infallible = writeln!(text, "{:21}{reason}", "");
         }
         let _infallible = writeln!(text, "\nlibpam      {}", self.libraries.text());
+        let degradations = self.kernel.degradations(self.support);
+        if !degradations.is_empty() {
+            let _infallible = writeln!(text, "\nnot to be had here");
+        }
+        for row in degradations {
+            let _infallible = writeln!(text, "    {}: {}", row.lacks, row.reason);
+        }
         if !self.rules.is_empty() {
             let _infallible = writeln!(text, "\nrules");
         }

@@ -79,7 +79,8 @@ impl Ways<'_> {
         for Point { program: name, hook } in points {
             let program = ebpf.program_mut(name).context("not in the object")?;
             match *hook {
-                Hook::RawTracepoint(tracepoint) => {
+                Hook::RawTracepointAgain(_) if self.support.facts.preemptible == 0 => {}
+                Hook::RawTracepoint(tracepoint) | Hook::RawTracepointAgain(tracepoint) => {
                     let program: &mut RawTracePoint = program.try_into()?;
                     program.load()?;
                     program.attach(tracepoint).with_context(|| format!("raw tracepoint {tracepoint}"))?;

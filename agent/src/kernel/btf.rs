@@ -38,6 +38,7 @@ const KIND_CONST: u32 = 10;
 const KIND_RESTRICT: u32 = 11;
 const KIND_FUNC: u32 = 12;
 const KIND_FUNC_PROTO: u32 = 13;
+const KIND_VAR: u32 = 14;
 const KIND_TYPE_TAG: u32 = 18;
 
 /// How deep anonymous members and qualifiers may nest before the file counts as broken.
@@ -127,6 +128,13 @@ impl Btf {
     /// What was parsed.
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// Whether the kernel has a per-CPU variable whose name begins so.
+    pub(crate) fn has_variable(&self, beginning: &str) -> bool {
+        self.offsets.iter().skip(1).filter_map(|at| self.type_at(*at as usize)).any(|ty| {
+            ty.kind == KIND_VAR && self.string(ty.name).is_some_and(|name| name.starts_with(beginning))
+        })
     }
 
     /// The size of a struct, in bytes.
@@ -248,7 +256,7 @@ impl Btf {
 fn extra(kind: u32, vlen: u32) -> Option<usize> {
     let vlen = vlen as usize;
     Some(match kind {
-        1 | 14 | 17 => 4,
+        1 | KIND_VAR | 17 => 4,
         KIND_ARRAY => 12,
         KIND_STRUCT | KIND_UNION | 15 | 19 => vlen * 12,
         KIND_ENUM | KIND_FUNC_PROTO => vlen * 8,
@@ -305,6 +313,13 @@ mod tests {
         assert_eq!(id(&reduced, "schedule"), None);
         assert_eq!(reduced.offsets.len(), btf.offsets.len());
         assert!(reduced.bytes().len() < btf.bytes().len());
+    }
+
+    #[test]
+    fn variables_are_found_by_how_they_begin() {
+        // kernel/sched/core.c (v6.18).
+        assert!(running_kernel().has_variable("runqueues"));
+        assert!(!running_kernel().has_variable("no_such_variable"));
     }
 
     #[test]

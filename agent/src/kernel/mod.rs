@@ -7,6 +7,7 @@ mod alive;
 mod attach;
 pub(crate) mod btf;
 mod controls;
+pub(crate) mod degradations;
 pub(crate) mod filter;
 pub(crate) mod ledger;
 pub(crate) mod libraries;
@@ -40,6 +41,7 @@ pub(crate) use self::{
 };
 use self::{
     attach::Ways,
+    degradations::{Degradation, Found},
     filter::KernelFilter,
     ledger::KernelBooks,
     libraries::Libraries,
@@ -213,6 +215,13 @@ impl Kernel {
                 Some((probe, program.fd().ok()?.as_fd().try_clone_to_owned().ok()?))
             })
             .collect()
+    }
+
+    /// What this kernel and this host cannot give.
+    pub(crate) fn degradations(&self, support: &Support) -> Vec<&'static Degradation> {
+        let mut programs = self.ebpf.programs().filter_map(|(_, program)| program.fd().ok());
+        let stats = programs.find_map(|program| program_info::stats(program.as_fd()).ok()).unwrap_or_default();
+        degradations::of(&Found { support, probes: &self.probes, stats })
     }
 
     /// By program: the instructions that the verifier processed, where the kernel tells.

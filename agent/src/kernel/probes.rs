@@ -76,6 +76,8 @@ pub(crate) struct Point {
 pub(crate) enum Hook {
     /// A raw tracepoint, by its name: no cost but the program's own.
     RawTracepoint(&'static str),
+    /// The same once more, where the kernel may pass over the first program: since 7.0, see `again.rs` of the programs.
+    RawTracepointAgain(&'static str),
     /// Tracepoints of the category `syscalls`, by their names. Any of them makes every system call of the
     /// machine take the slow way in and out.
     Syscalls(&'static [&'static str]),
@@ -103,6 +105,10 @@ pub(crate) struct Function {
 
 const fn raw(program: &'static str, tracepoint: &'static str) -> Point {
     Point { program, hook: Hook::RawTracepoint(tracepoint) }
+}
+
+const fn again(program: &'static str, tracepoint: &'static str) -> Point {
+    Point { program, hook: Hook::RawTracepointAgain(tracepoint) }
 }
 
 const fn by_raw_tracepoint(points: &'static [Point]) -> Alternative {
@@ -169,17 +175,26 @@ pub(crate) const PROBES: &[Probe] = &[
     Probe {
         name: "exit",
         gives: "exit",
-        alternatives: &[by_raw_tracepoint(&[raw("process_exit", "sched_process_exit")])],
+        alternatives: &[by_raw_tracepoint(&[
+            raw("process_exit", "sched_process_exit"),
+            again("process_exit_again", "sched_process_exit"),
+        ])],
     },
     Probe {
         name: "fork",
         gives: "parents of processes that never exec",
-        alternatives: &[by_raw_tracepoint(&[raw("process_fork", "sched_process_fork")])],
+        alternatives: &[by_raw_tracepoint(&[
+            raw("process_fork", "sched_process_fork"),
+            again("process_fork_again", "sched_process_fork"),
+        ])],
     },
     Probe {
         name: "exec",
         gives: "exec",
-        alternatives: &[by_raw_tracepoint(&[raw("process_exec", "sched_process_exec")])],
+        alternatives: &[by_raw_tracepoint(&[
+            raw("process_exec", "sched_process_exec"),
+            again("process_exec_again", "sched_process_exec"),
+        ])],
     },
     Probe {
         name: "connect",

@@ -78,7 +78,8 @@ impl Support {
             typed_task: u32::from(btf.enumerator("bpf_func_id", "BPF_FUNC_get_current_task_btf").is_some()),
             entry_probes_alone: u32::from(no_returns.is_some()),
             roots_told: u32::from(probed != Probed::Nothing),
-            reserved: 0,
+            // Tracepoints are guarded by this, and no more by switching preemption off.
+            preemptible: u32::from(btf.has_variable("tracepoint_srcu")),
             credential_calls: CREDENTIAL_CALLS,
             exec_path_registers: EXEC_PATH_REGISTERS,
         };

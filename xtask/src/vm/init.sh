@@ -52,7 +52,7 @@ btf-file)
     # A kernel that gives no types, and a file that has them.
     cp /sys/kernel/btf/vmlinux /tmp/kernel.btf
     mount -t tmpfs tmpfs /sys/kernel/btf
-    export TELLWIRE_KERNEL__BTF=/tmp/kernel.btf
+    export TELLWIRE_BTF=/tmp/kernel.btf
     ;;
 cpu-hotplug)
     # One CPU comes and goes for as long as the tests run.

@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
-use super::{configuration::Configuration, kernel::Image};
+use super::{configuration::Configuration, kernel::Image, table};
 use crate::{
     build::Arch,
     say,
@@ -69,8 +69,12 @@ impl Job<'_> {
         let exit = console.exit.context("the guest ended without saying how: no `EXIT=` line")?;
         let mut outcome = console.outcome;
         outcome.summary = outcome.summary.checked_by(exit == 0);
-        if !console.check.is_empty() {
-            outcome.check = serde_json::from_str(&console.check).ok();
+        if console.check.starts_with('{') {
+            let check: Value = serde_json::from_str(&console.check).context("what `tellwire check` said")?;
+            for finding in table::findings(&check) {
+                say(format_args!("{name} | check: {finding}"));
+            }
+            outcome.check = Some(check);
         }
         outcome.duration = start.elapsed();
         Ok(outcome)

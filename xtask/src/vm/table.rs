@@ -35,6 +35,22 @@ pub(super) fn render(rows: &[(&Job<'_>, &Result<Outcome>)]) -> String {
     text + &notes
 }
 
+/// What `tellwire check` said that is not as it should be: a line for each probe and each degradation.
+pub(super) fn findings(check: &Value) -> Vec<String> {
+    let list = |of: &Value, key: &str| of.get(key).and_then(Value::as_array).cloned().unwrap_or_default();
+    let text = |of: &Value, key: &str| of.get(key).and_then(Value::as_str).unwrap_or("nothing").to_owned();
+    let mut lines = Vec::new();
+    for probe in list(check, "probes") {
+        for passed_over in list(&probe, "passed_over") {
+            let (name, by) = (text(&probe, "probe"), text(&probe, "by"));
+            let (way, why) = (text(&passed_over, "by"), text(&passed_over, "reason"));
+            lines.push(format!("{name} by {by}, not by {way}: {why}"));
+        }
+    }
+    lines.extend(list(check, "degradations").iter().map(|row| format!("not to be had: {}", text(row, "name"))));
+    lines
+}
+
 /// How many rows of the hook table are attached, and how many of these not by the best way.
 fn attached(check: &Value) -> String {
     let probes = check.get("probes").and_then(Value::as_array).map_or(&[] as &[Value], Vec::as_slice);
