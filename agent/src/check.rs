@@ -88,7 +88,7 @@ impl Report<'_> {
                 .map(|(program, count)| (program.to_string(), json!(count)))
                 .collect::<serde_json::Map<_, _>>(),
             "degradations": self.kernel.degradations(self.support).iter().map(|row| {
-                json!({"name": row.name, "lacks": row.lacks, "reason": row.reason})
+                json!({"name": row.name, "kernels": row.kernels, "lacks": row.lacks, "reason": row.reason})
             }).collect::<Vec<_>>(),
             "audit": {
                 "connected": self.audit.failure.is_none(),

@@ -18,8 +18,9 @@ use std::{
     thread,
 };
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use clap::Args;
+use serde_json::Value;
 use xshell::Shell;
 
 use self::{
@@ -32,6 +33,7 @@ use crate::{
     packages::{self, Need},
     say, setup,
     summary::{Summary, stage},
+    verify,
 };
 
 /// What `cargo xtask test` boots: the oldest kernel and the newest.
@@ -72,6 +74,33 @@ pub(crate) fn on_kernels(sh: &Shell, kernels: &str, filter: Option<&str>) -> Res
     tests(sh, &options)
 }
 
+/// The kernels' types, compressed and in base 64, by release and machine type.
+pub(crate) fn types(sh: &Shell, kernels: &str, arch: &str) -> Result<Vec<(String, Arch, String)>> {
+    let guests = guests(sh, kernels, arch)?;
+    let jobs: Vec<Job<'_>> =
+        guests.iter().map(|guest| Job { tests: &[], gives_types: true, ..guest.job(&configuration::PLAIN) }).collect();
+    let outcomes = all(&jobs, 2);
+    guests
+        .iter()
+        .zip(outcomes)
+        .map(|(guest, outcome)| Ok((guest.release.clone(), guest.arch, outcome?.types)))
+        .collect()
+}
+
+/// What `tellwire check --json` says on these kernels, by release and machine type.
+pub(crate) fn checks(sh: &Shell, kernels: &str, arch: &str) -> Result<Vec<(String, Arch, Value)>> {
+    let guests = guests(sh, kernels, arch)?;
+    let jobs: Vec<Job<'_>> =
+        guests.iter().map(|guest| Job { tests: &[], ..guest.job(&configuration::PLAIN) }).collect();
+    let outcomes = all(&jobs, 2);
+    let check = |outcome: Result<Outcome>| outcome?.check.context("`tellwire check` said nothing");
+    guests
+        .iter()
+        .zip(outcomes)
+        .map(|(guest, outcome)| Ok((guest.release.clone(), guest.arch, check(outcome)?)))
+        .collect()
+}
+
 /// Builds what the guests run, boots them, and counts their tests.
 fn tests(sh: &Shell, options: &Options) -> Result<Summary> {
     let configurations = configuration::named(options.configuration.as_deref())?;
@@ -84,11 +113,22 @@ fn tests(sh: &Shell, options: &Options) -> Result<Summary> {
     let outcomes = all(&jobs, options.jobs);
     let rows: Vec<_> = jobs.iter().zip(&outcomes).collect();
     say(table::render(&rows));
-    Ok(outcomes.into_iter().map(|outcome| outcome.map_or(Summary::BROKEN, |outcome| outcome.summary)).sum())
+    let verified = stage("what the programs cost the verifier", || {
+        let plain = guests.iter().flat_map(|guest| configurations.iter().map(move |known| (guest, known.name)));
+        let checks = plain.zip(&outcomes).filter(|((_, configuration), _)| configuration.is_empty());
+        let checks = checks.filter_map(|((guest, _), outcome)| {
+            let check = outcome.as_ref().ok()?.check.as_ref()?;
+            Some((format!("{} {}", guest.release, guest.arch.machine()), check))
+        });
+        verify::compare_checks(&checks.collect::<Vec<_>>())
+    });
+    Ok(outcomes.into_iter().map(|outcome| outcome.map_or(Summary::BROKEN, |outcome| outcome.summary)).chain([verified]).sum())
 }
 
 /// A kernel, and what it is booted with.
 struct Guest {
+    /// As it was asked for.
+    release: String,
     kernel: Image,
     arch: Arch,
     initramfs: PathBuf,
@@ -96,7 +136,7 @@ struct Guest {
 
 impl Guest {
     fn job<'a>(&'a self, configuration: &'a Configuration) -> Job<'a> {
-        let Self { kernel, arch, initramfs } = self;
+        let Self { kernel, arch, initramfs, .. } = self;
         let arch = *arch;
         Job { kernel, arch, initramfs, configuration, tests: &guest::TESTS, filter: None, gives_types: false }
     }
@@ -115,12 +155,14 @@ fn guests(sh: &Shell, kernels: &str, arch: &str) -> Result<Vec<Guest>> {
         if arch != Arch::HOST {
             packages::ensure(sh, Need::ForeignVm)?;
         }
-        let images: Vec<Image> = kernel::releases(kernels)
-            .iter()
-            .map(|release| kernel::image(sh, release, arch))
-            .collect::<Result<_>>()?;
+        let releases = kernel::releases(kernels);
+        let images: Vec<Image> =
+            releases.iter().map(|release| kernel::image(sh, release, arch)).collect::<Result<_>>()?;
         let initramfs = guest::pack(sh, arch)?;
-        guests.extend(images.into_iter().map(|kernel| Guest { kernel, arch, initramfs: initramfs.clone() }));
+        guests.extend(releases.into_iter().zip(images).map(|(release, kernel)| {
+            let initramfs = initramfs.clone();
+            Guest { release, kernel, arch, initramfs }
+        }));
     }
     Ok(guests)
 }
