@@ -107,6 +107,15 @@ mod tests {
     use super::DEGRADATIONS;
 
     #[test]
+    fn the_page_on_kernels_has_every_row() {
+        let page = include_str!("../../../docs/kernels.md");
+        for row in DEGRADATIONS {
+            let line = format!("| `{}` | {} | {} | {} |", row.name, row.kernels, row.lacks, row.reason);
+            assert!(page.contains(&line), "docs/kernels.md lacks this line:\n{line}");
+        }
+    }
+
+    #[test]
     fn every_row_has_a_name_of_its_own_and_says_why() {
         let mut names: Vec<_> = DEGRADATIONS.iter().map(|row| row.name).collect();
         names.sort_unstable();
