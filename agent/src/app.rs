@@ -98,8 +98,8 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
     };
     let offsets = offsets::resolve(&types.btf).map_err(Failure::unavailable)?;
     let options = options(&config, &Selection::new(&config.agent));
-    let kernel = Kernel::load(&options, &support, &offsets, &types, scope.as_ref())
-        .map_err(Failure::unavailable)?;
+    let kernel =
+        Kernel::load(&options, &support, &offsets, &types, scope.as_ref()).map_err(Failure::unavailable)?;
     // Megabytes, which nobody asks again.
     drop(types);
     if !kernel.any_attached() {

@@ -32,7 +32,14 @@ pub(crate) fn report(as_json: bool, config: &Config) -> Result<(String, bool), F
         .map_err(Failure::unavailable)?;
     let libraries = pam::on_host(&host, &kernel.libraries);
     let audit = audit::facts(&host);
-    let report = Report { audit, support: &support, kernel: &kernel, libraries, rules: placements(&config.rules), types };
+    let report = Report {
+        audit,
+        support: &support,
+        kernel: &kernel,
+        libraries,
+        rules: placements(&config.rules),
+        types,
+    };
     let text = if as_json { format!("{:#}\n", report.json()) } else { report.text() };
     Ok((text, kernel.any_attached()))
 }

@@ -72,8 +72,12 @@ fn compare(found: &Costs) -> Result<Summary> {
         for (program, cost) in programs {
             match known.get(program) {
                 Some(before) if *cost * 100 <= *before * (100 + GROWTH) => {}
-                Some(before) => faults.push(format!("{program} on {kernel}: {before} instructions, now {cost}")),
-                None => faults.push(format!("{program} on {kernel}: {cost} instructions, and none in the table")),
+                Some(before) => {
+                    faults.push(format!("{program} on {kernel}: {before} instructions, now {cost}"))
+                }
+                None => {
+                    faults.push(format!("{program} on {kernel}: {cost} instructions, and none in the table"))
+                }
             }
         }
         let all: u64 = programs.values().sum();

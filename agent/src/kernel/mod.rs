@@ -220,7 +220,8 @@ impl Kernel {
     /// What this kernel and this host cannot give.
     pub(crate) fn degradations(&self, support: &Support) -> Vec<&'static Degradation> {
         let mut programs = self.ebpf.programs().filter_map(|(_, program)| program.fd().ok());
-        let stats = programs.find_map(|program| program_info::stats(program.as_fd()).ok()).unwrap_or_default();
+        let stats =
+            programs.find_map(|program| program_info::stats(program.as_fd()).ok()).unwrap_or_default();
         degradations::of(&Found { support, probes: &self.probes, stats })
     }
 

@@ -133,7 +133,11 @@ mod tests {
         }
         text += "\ntyped current task";
         for (_, _, btf) in &kernels {
-            text += if btf.enumerator("bpf_func_id", "BPF_FUNC_get_current_task_btf").is_some() { "\tyes" } else { "\tno" };
+            text += if btf.enumerator("bpf_func_id", "BPF_FUNC_get_current_task_btf").is_some() {
+                "\tyes"
+            } else {
+                "\tno"
+            };
         }
         text += "\npreemptible tracepoints";
         for (_, _, btf) in &kernels {

@@ -202,6 +202,7 @@ pub(crate) const PROBES: &[Probe] = &[
         alternatives: &[by_raw_tracepoint(&[
             raw("connect_state", "inet_sock_set_state"),
             raw("connect_ended", "inet_sock_set_state"),
+            again("connect_again", "inet_sock_set_state"),
         ])],
     },
     Probe {

@@ -6,6 +6,7 @@ use tellwire_ebpf::settings::Host;
 use thiserror::Error;
 
 use super::{
+    btf::Btf,
     types::Types,
     uretprobe::{UprobeEvents, try_out},
 };
@@ -70,6 +71,7 @@ impl Support {
                 UprobeEvents::detect().and_then(try_out).err().map(|error| format!("{error:#}"))
             }
         };
+        let release = rustix::system::uname().release().to_string_lossy().into_owned();
         let facts = Host {
             v1_subsystem: v1_subsystem.unwrap_or(u32::MAX),
             v1_hierarchy: hierarchies.v1.as_ref().map_or(0, |v1| v1.hierarchy),
@@ -78,14 +80,19 @@ impl Support {
             typed_task: u32::from(btf.enumerator("bpf_func_id", "BPF_FUNC_get_current_task_btf").is_some()),
             entry_probes_alone: u32::from(no_returns.is_some()),
             roots_told: u32::from(probed != Probed::Nothing),
-            // Tracepoints are guarded by this, and no more by switching preemption off.
-            preemptible: u32::from(btf.has_variable("tracepoint_srcu")),
+            preemptible: u32::from(has_preemptible_tracepoints(&release, btf)),
             credential_calls: CREDENTIAL_CALLS,
             exec_path_registers: EXEC_PATH_REGISTERS,
         };
-        let release = rustix::system::uname().release().to_string_lossy().into_owned();
         Self { release, hierarchies, facts, no_returns }
     }
+}
+
+/// Since 7.0 tracepoints are guarded by `tracepoint_srcu`, and no more by switching preemption off. A variable of that name
+/// was there before 6.13 too, for tracepoints of idle CPUs: so the release counts as well.
+fn has_preemptible_tracepoints(release: &str, btf: &Btf) -> bool {
+    let major = release.split('.').next().and_then(|major| major.parse::<u32>().ok());
+    major.is_some_and(|major| major >= 7) && btf.has_variable("tracepoint_srcu")
 }
 
 // include/uapi/linux/capability.h (v6.18). CAP_SYS_ADMIN stood for the others before 5.8, and still does.

@@ -47,11 +47,15 @@ pub(crate) enum Error {
     Broken,
     #[error("reading {0}: {1}")]
     Unreadable(PathBuf, io::Error),
-    #[error("{0} is neither BTF of this byte order nor an ELF file with a section .BTF: name a file of the running kernel")]
+    #[error(
+        "{0} is neither BTF of this byte order nor an ELF file with a section .BTF: name a file of the running kernel"
+    )]
     NotBtf(PathBuf),
     #[error("{0} is of another kernel: this one's own types, in {VMLINUX}, are different: leave --btf out")]
     Foreign(PathBuf),
-    #[error("{file} is of another kernel: {name} is {found} bytes there, and {expected} in this kernel's cache")]
+    #[error(
+        "{file} is of another kernel: {name} is {found} bytes there, and {expected} in this kernel's cache"
+    )]
     Size { file: PathBuf, name: &'static str, found: u32, expected: u32 },
 }
 

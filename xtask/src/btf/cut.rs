@@ -61,7 +61,8 @@ pub(super) fn cut(bytes: &[u8]) -> Result<Vec<u8>> {
     for name in TRACEPOINTS {
         let ty = whole.find(name, &[TYPEDEF]).with_context(|| format!("no tracepoint {name}"))?;
         let prototype = whole.resolve(ty.argument).and_then(|pointer| whole.resolve(pointer.argument));
-        let prototype = prototype.filter(|ty| ty.kind == FUNC_PROTO).with_context(|| format!("{name} is no function"))?;
+        let prototype =
+            prototype.filter(|ty| ty.kind == FUNC_PROTO).with_context(|| format!("{name} is no function"))?;
         part.tracepoint(name, prototype.vlen)?;
     }
     for name in whole.variables() {
@@ -185,7 +186,8 @@ struct Part {
 impl Part {
     fn add(&mut self, name: &str, kind: u32, vlen: usize, argument: u32, rest: &[u32]) -> Result<u32> {
         let name = self.string(name)?;
-        let info = kind << 24 | u32::try_from(vlen).ok().filter(|vlen| *vlen <= 0xffff).context("too many members")?;
+        let info = kind << 24
+            | u32::try_from(vlen).ok().filter(|vlen| *vlen <= 0xffff).context("too many members")?;
         for word in [name, info, argument].iter().chain(rest) {
             self.types.extend_from_slice(&word.to_le_bytes());
         }
@@ -298,7 +300,9 @@ mod tests {
                 let ty = of.find(name, &[STRUCT]).unwrap();
                 let mut found = Vec::new();
                 of.members(ty, 0, &mut found).unwrap();
-                let members = found.iter().map(|(name, offset, ty)| ((*name).to_owned(), *offset, of.size(*ty).unwrap_or(0)));
+                let members = found
+                    .iter()
+                    .map(|(name, offset, ty)| ((*name).to_owned(), *offset, of.size(*ty).unwrap_or(0)));
                 (ty.argument, members.collect::<Vec<_>>())
             };
             assert_eq!(members(&part), members(&whole), "{name}");

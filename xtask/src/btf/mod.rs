@@ -82,7 +82,9 @@ mod tests {
 
     #[test]
     fn texts_of_the_rfc_are_decoded() {
-        for (text, bytes) in [("", ""), ("Zg==", "f"), ("Zm8=", "fo"), ("Zm9v", "foo"), ("Zm9vYmFy", "foobar")] {
+        for (text, bytes) in
+            [("", ""), ("Zg==", "f"), ("Zm8=", "fo"), ("Zm9v", "foo"), ("Zm9vYmFy", "foobar")]
+        {
             assert_eq!(base64(text).unwrap(), bytes.as_bytes());
         }
         assert_eq!(base64("Zm9v!"), None);

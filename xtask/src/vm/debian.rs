@@ -44,7 +44,10 @@ impl<'a> Apt<'a> {
             run::on_path("apt-get"),
             "packages of Debian are fetched by apt, and apt-get is missing: name an image, `--kernel /path/to/vmlinuz`"
         );
-        ensure!(Path::new(KEYRING).is_file(), "{KEYRING} is missing: `apt-get install debian-archive-keyring`");
+        ensure!(
+            Path::new(KEYRING).is_file(),
+            "{KEYRING} is missing: `apt-get install debian-archive-keyring`"
+        );
         let sources = machine_sources()?;
         let mirror = mirror(&sources, suite.archive).with_context(|| {
             format!(
@@ -62,7 +65,10 @@ impl<'a> Apt<'a> {
         };
         write("status", String::new())?;
         let Suite { name, .. } = suite;
-        write("sources.list", format!("deb [arch={} signed-by={KEYRING}] {mirror} {name} main\n", arch.go()))?;
+        write(
+            "sources.list",
+            format!("deb [arch={} signed-by={KEYRING}] {mirror} {name} main\n", arch.go()),
+        )?;
         let apt = Self { sh, folder, arch, suite };
         say(format_args!("reading the package lists of {name} for {}", arch.go()));
         apt.run("apt-get", &["-qq", "update"])?;

@@ -27,7 +27,11 @@ pub(super) fn pack(sh: &Shell, arch: Arch) -> Result<PathBuf> {
     let read = |path: &Path| fs::read(path).with_context(|| format!("reading {}", path.display()));
     let busybox = if arch == Arch::HOST { BUSYBOX.into() } else { kernel::busybox(sh, arch)? };
     let program = read(&busybox)?;
-    ensure!(build::is_static(&program), "{} is not static: `apt-get install busybox-static`", busybox.display());
+    ensure!(
+        build::is_static(&program),
+        "{} is not static: `apt-get install busybox-static`",
+        busybox.display()
+    );
 
     let mut archive = Archive::default();
     for directory in ["bin", "dev", "etc", "proc", "root", "sys", "tests", "tmp"] {
@@ -54,7 +58,8 @@ pub(super) fn pack(sh: &Shell, arch: Arch) -> Result<PathBuf> {
 }
 
 fn test_binaries(sh: &Shell, linking: Linking) -> Result<Vec<Executable>> {
-    let build = cmd!(sh, "cargo test --no-run --package tellwire-tests");
+    let wanted = TESTS.iter().flat_map(|test| ["--test", *test]);
+    let build = cmd!(sh, "cargo test --no-run --package tellwire-tests {wanted...}");
     let mut tests = build::executables(build.args(build::flags(Profile::Release, linking)).into())?;
     tests.retain(|test| test.purpose == Purpose::IntegrationTest && TESTS.contains(&test.name.as_str()));
     ensure!(!tests.is_empty(), "none of the tests for a VM is there: {}", TESTS.join(", "));

@@ -70,8 +70,9 @@ fn fetch(sh: &Shell, cache: &Path, kernels: &Path, release: &Release, arch: Arch
     let mut failures = Vec::new();
     for suite in release.suites {
         let outcome = Apt::of(sh, cache, *suite, arch).and_then(|apt| {
-            let package = newest(&apt.names("linux-image-")?, release.name, arch)
-                .with_context(|| format!("no cloud kernel {} for {} in {}", release.name, arch.go(), suite.name))?;
+            let package = newest(&apt.names("linux-image-")?, release.name, arch).with_context(|| {
+                format!("no cloud kernel {} for {} in {}", release.name, arch.go(), suite.name)
+            })?;
             download(&apt, kernels, &package).map(|()| package)
         });
         match outcome {
@@ -95,7 +96,8 @@ pub(super) fn busybox(sh: &Shell, arch: Arch) -> Result<PathBuf> {
         within(&cache, |work| {
             apt.unpack("busybox-static", work)?;
             let places = ["root/bin/busybox", "root/usr/bin/busybox"].map(|place| work.join(place));
-            let program = places.iter().find(|place| place.is_file()).context("the package holds no busybox")?;
+            let program =
+                places.iter().find(|place| place.is_file()).context("the package holds no busybox")?;
             fs::rename(program, &kept).context("keeping busybox")
         })?;
     }

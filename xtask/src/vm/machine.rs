@@ -147,7 +147,9 @@ impl Console {
             }
             (_, Part::Tests) => {
                 self.outcome.summary.see(line);
-                if let Some(failed) = line.strip_prefix("test ").and_then(|line| line.strip_suffix(" ... FAILED")) {
+                if let Some(failed) =
+                    line.strip_prefix("test ").and_then(|line| line.strip_suffix(" ... FAILED"))
+                {
                     self.outcome.failed.push(failed.to_owned());
                 }
                 self.exit = marker(line).or(self.exit);

@@ -77,8 +77,10 @@ pub(crate) fn on_kernels(sh: &Shell, kernels: &str, filter: Option<&str>) -> Res
 /// The kernels' types, compressed and in base 64, by release and machine type.
 pub(crate) fn types(sh: &Shell, kernels: &str, arch: &str) -> Result<Vec<(String, Arch, String)>> {
     let guests = guests(sh, kernels, arch)?;
-    let jobs: Vec<Job<'_>> =
-        guests.iter().map(|guest| Job { tests: &[], gives_types: true, ..guest.job(&configuration::PLAIN) }).collect();
+    let jobs: Vec<Job<'_>> = guests
+        .iter()
+        .map(|guest| Job { tests: &[], gives_types: true, ..guest.job(&configuration::PLAIN) })
+        .collect();
     let outcomes = all(&jobs, 2);
     guests
         .iter()
@@ -114,7 +116,8 @@ fn tests(sh: &Shell, options: &Options) -> Result<Summary> {
     let rows: Vec<_> = jobs.iter().zip(&outcomes).collect();
     say(table::render(&rows));
     let verified = stage("what the programs cost the verifier", || {
-        let plain = guests.iter().flat_map(|guest| configurations.iter().map(move |known| (guest, known.name)));
+        let plain =
+            guests.iter().flat_map(|guest| configurations.iter().map(move |known| (guest, known.name)));
         let checks = plain.zip(&outcomes).filter(|((_, configuration), _)| configuration.is_empty());
         let checks = checks.filter_map(|((guest, _), outcome)| {
             let check = outcome.as_ref().ok()?.check.as_ref()?;
@@ -122,7 +125,11 @@ fn tests(sh: &Shell, options: &Options) -> Result<Summary> {
         });
         verify::compare_checks(&checks.collect::<Vec<_>>())
     });
-    Ok(outcomes.into_iter().map(|outcome| outcome.map_or(Summary::BROKEN, |outcome| outcome.summary)).chain([verified]).sum())
+    Ok(outcomes
+        .into_iter()
+        .map(|outcome| outcome.map_or(Summary::BROKEN, |outcome| outcome.summary))
+        .chain([verified])
+        .sum())
 }
 
 /// A kernel, and what it is booted with.

@@ -9,7 +9,8 @@ use super::machine::{Job, Outcome};
 
 /// One row for each boot, and under it what failed and what the kernel cannot give.
 pub(super) fn render(rows: &[(&Job<'_>, &Result<Outcome>)]) -> String {
-    let mut text = String::from("\n| Kernel | Machine | Configuration | Passed | Failed | Minutes | Probes |\n");
+    let mut text =
+        String::from("\n| Kernel | Machine | Configuration | Passed | Failed | Minutes | Probes |\n");
     text += "| --- | --- | --- | ---: | ---: | ---: | --- |\n";
     let mut notes = String::new();
     for (job, outcome) in rows {
@@ -47,7 +48,9 @@ pub(super) fn findings(check: &Value) -> Vec<String> {
             lines.push(format!("{name} by {by}, not by {way}: {why}"));
         }
     }
-    lines.extend(list(check, "degradations").iter().map(|row| format!("not to be had: {}", text(row, "name"))));
+    lines.extend(
+        list(check, "degradations").iter().map(|row| format!("not to be had: {}", text(row, "name"))),
+    );
     lines
 }
 
