@@ -26,6 +26,11 @@ impl Summary {
         Ok(summary.checked_by(status.success()))
     }
 
+    /// One test, and how it went.
+    pub(crate) fn of_one(passed: bool) -> Self {
+        Self { passed: passed.into(), failed: (!passed).into() }
+    }
+
     /// Adds what a harness says at its end: `test result: ok. 3 passed; 0 failed; …`.
     pub(crate) fn see(&mut self, line: &str) {
         let Some((_, result)) = line.split_once("test result: ") else { return };

@@ -40,6 +40,10 @@ impl Found<'_> {
         })
     }
 
+    fn is_refused(&self, verdict: &str) -> bool {
+        self.probes.iter().filter_map(Attached::failure).any(|why| why.contains(verdict))
+    }
+
     fn has_any(&self, is_it: fn(Hook) -> bool) -> bool {
         let chosen = self.probes.iter().filter_map(|attached| attached.chosen);
         chosen.flat_map(|chosen| chosen.points).any(|point| is_it(point.hook))
@@ -86,6 +90,14 @@ pub(crate) const DEGRADATIONS: &[Degradation] = &[
         reason: "tracepoints of system calls do not show 32-bit calls (trace_syscall in arch/x86/entry, \
                  ARCH_TRACE_IGNORE_COMPAT_SYSCALLS)",
         holds: |found| found.is_by("credentials", By::SyscallTracepoints),
+    },
+    Degradation {
+        name: "kernel_memory_locked",
+        kernels: "any, with lockdown=confidentiality",
+        lacks: "nearly everything: only connects that fail before a packet is sent are told",
+        reason: "programs may not read the kernel's memory there (commit 9d1f8be5cf42, bpf: Restrict bpf when kernel lockdown is \
+                 in confidentiality mode); lockdown=integrity is no obstacle",
+        holds: |found| found.is_refused("cannot use helper bpf_probe_read"),
     },
     Degradation {
         name: "no_cgroup_v2",

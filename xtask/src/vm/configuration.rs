@@ -11,26 +11,42 @@ pub(super) struct Configuration {
     pub(super) boot: &'static str,
     /// QEMU's `-smp`.
     pub(super) cpus: &'static str,
+    /// What must be seen.
+    pub(super) expected: Expected,
+}
+
+/// What must be seen in a configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Expected {
+    /// Every test passes.
+    Tests,
+    /// `tellwire check` attaches probes, and names this degradation. The tests need what is missing.
+    Degraded(&'static str),
 }
 
 const fn plain(name: &'static str, boot: &'static str) -> Configuration {
-    Configuration { name, boot, cpus: "2" }
+    Configuration { name, boot, cpus: "2", expected: Expected::Tests }
 }
 
 pub(super) const PLAIN: Configuration = plain("", "");
 
 /// All but the plain one.
 pub(super) const ALL: [Configuration; 10] = [
-    plain("cgroup-v1", ""),
+    Configuration { name: "cgroup-v1", boot: "", cpus: "2", expected: Expected::Degraded("no_cgroup_v2") },
     plain("cgroup-hybrid", ""),
     plain("no-tracefs", ""),
     plain("btf-file", ""),
     plain("preempt-full", "preempt=full"),
     plain("lockdown-integrity", "lockdown=integrity lsm=lockdown,capability"),
-    plain("lockdown-confidentiality", "lockdown=confidentiality lsm=lockdown,capability"),
+    Configuration {
+        name: "lockdown-confidentiality",
+        boot: "lockdown=confidentiality lsm=lockdown,capability",
+        cpus: "2",
+        expected: Expected::Degraded("kernel_memory_locked"),
+    },
     plain("unprivileged-bpf-disabled", ""),
     plain("cpu-hotplug", ""),
-    Configuration { name: "many-cpus", boot: "", cpus: "2,maxcpus=160" },
+    Configuration { name: "many-cpus", boot: "", cpus: "2,maxcpus=160", expected: Expected::Tests },
 ];
 
 /// Those that `--configuration` names.
