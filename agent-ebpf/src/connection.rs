@@ -38,7 +38,7 @@ impl Connection {
 }
 
 #[cfg(target_arch = "bpf")]
-pub(crate) use programs::{begin, end, get, open, reuse, reused};
+pub(crate) use programs::{begin, end, get, is_there, open, reuse, reused};
 
 #[cfg(target_arch = "bpf")]
 mod programs {
@@ -106,6 +106,12 @@ mod programs {
     #[inline(always)]
     pub(crate) fn get(socket: impl Pointer) -> Option<*mut Connection> {
         CONNECTIONS.get_ptr_mut(socket.address())
+    }
+
+    /// Whether the socket has an entry of its own.
+    #[inline(always)]
+    pub(crate) fn is_there(socket: impl Pointer) -> bool {
+        get(socket).is_some_and(|entry| !is_over(entry))
     }
 
     /// Keeps the entry until the socket is closed, if there may be one more; else its end is counted as lost.

@@ -76,6 +76,7 @@ mod programs {
 
     use super::{Exec, Namespaces};
     use crate::{
+        again,
         counters::{EXECS, count},
         emit::{self, Slot},
         exec_failed,
@@ -138,6 +139,15 @@ mod programs {
         0
     }
 
+    /// hook: `sched_process_exec`, once more: see [`crate::again`].
+    #[raw_tracepoint(tracepoint = "sched_process_exec")]
+    pub fn process_exec_again(ctx: RawTracePointContext) -> i32 {
+        if kernel::is_preemptible() {
+            let _nothing_to_tell = on_exec(&ctx);
+        }
+        0
+    }
+
     #[inline(always)]
     fn on_exec(ctx: &RawTracePointContext) -> Option<()> {
         // SAFETY: the tracepoint has three arguments.
@@ -159,6 +169,9 @@ mod programs {
     #[inline(always)]
     fn tell<P: Pointer>(task: P, bprm: Ptr, caller_tid: u32) -> Option<()> {
         let subject = Subject::current()?;
+        if !again::is_first(Kind::Exec, &subject) {
+            return Some(());
+        }
         count(&subject, EXECS);
         let time = kernel::now();
         if !emit::wanted(Kind::Exec, &subject, time) {

@@ -73,6 +73,12 @@ pub(crate) fn exit_has_group_dead() -> bool {
     frozen!(HOST.exit_has_group_dead) != 0
 }
 
+/// Whether programs on tracepoints can be preempted (since 7.0).
+#[inline(always)]
+pub(crate) fn is_preemptible() -> bool {
+    frozen!(HOST.preemptible) != 0
+}
+
 /// Whether returns of functions in user space are not probed.
 #[inline(always)]
 pub(crate) fn has_entry_probes_alone() -> bool {

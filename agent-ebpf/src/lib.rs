@@ -56,6 +56,8 @@ pub mod roots;
 #[cfg(target_arch = "bpf")]
 mod address;
 #[cfg(target_arch = "bpf")]
+mod again;
+#[cfg(target_arch = "bpf")]
 mod emit;
 #[cfg(target_arch = "bpf")]
 mod kernel;

@@ -148,6 +148,9 @@ mod programs {
     fn state_changed(socket: impl Socket, (old, new): (u32, u32)) -> i32 {
         if new == TCP_SYN_SENT {
             let _nothing_to_tell = started(socket);
+            if kernel::is_preemptible() {
+                take(Change { socket: socket.address(), states: states(old, new) });
+            }
         } else if is_end(old, new) {
             // Not before it is done: whoever interrupts this must not be taken for it.
             take(Change { socket: 0, states: 0 });
@@ -157,7 +160,8 @@ mod programs {
         0
     }
 
-    /// hook: `inet_sock_set_state`: the change away from SYN_SENT, once more.
+    /// hook: `inet_sock_set_state`: the change away from SYN_SENT, once more; and the change to it where the kernel may have
+    /// passed over [`connect_state`] there too, see [`crate::again`].
     ///
     /// The kernel does not run a program inside itself, and the outcome of one socket can arrive in an
     /// interrupt while [`connect_state`] is at work on another. Then this one runs. Nearly always it finds that
@@ -165,19 +169,47 @@ mod programs {
     #[btf_tracepoint(function = "inet_sock_set_state")]
     pub fn connect_ended(ctx: BtfTracePointContext) -> i32 {
         // SAFETY: the tracepoint's first argument.
-        ended_unless_taken(unsafe { Typed::argument(ctx.as_ptr(), 0) }, states_of(&ctx))
+        changed_again(unsafe { Typed::argument(ctx.as_ptr(), 0) }, states_of(&ctx))
     }
 
     /// The same where the kernel does not tell its types.
     #[raw_tracepoint(tracepoint = "inet_sock_set_state")]
     pub fn connect_ended_untyped(ctx: RawTracePointContext) -> i32 {
         // SAFETY: as above.
-        ended_unless_taken(Ptr(unsafe { argument(ctx.as_ptr(), 0) }), states_of(&ctx))
+        changed_again(Ptr(unsafe { argument(ctx.as_ptr(), 0) }), states_of(&ctx))
+    }
+
+    /// hook: `inet_sock_set_state`: the same a third time, where programs can be preempted: so many change states at once that
+    /// both of the others are passed over, for one connect in a thousand of a storm.
+    #[btf_tracepoint(function = "inet_sock_set_state")]
+    pub fn connect_again(ctx: BtfTracePointContext) -> i32 {
+        // SAFETY: the tracepoint's first argument.
+        changed_once_more(unsafe { Typed::argument(ctx.as_ptr(), 0) }, states_of(&ctx))
+    }
+
+    /// The same where the kernel does not tell its types.
+    #[raw_tracepoint(tracepoint = "inet_sock_set_state")]
+    pub fn connect_again_untyped(ctx: RawTracePointContext) -> i32 {
+        // SAFETY: as above.
+        changed_once_more(Ptr(unsafe { argument(ctx.as_ptr(), 0) }), states_of(&ctx))
     }
 
     #[inline(always)]
-    fn ended_unless_taken(socket: impl Socket, (old, new): (u32, u32)) -> i32 {
-        if is_end(old, new) && !is_taken(Change { socket: socket.address(), states: states(old, new) }) {
+    fn changed_once_more(socket: impl Socket, states: (u32, u32)) -> i32 {
+        if kernel::is_preemptible() {
+            changed_again(socket, states);
+        }
+        0
+    }
+
+    #[inline(always)]
+    fn changed_again(socket: impl Socket, (old, new): (u32, u32)) -> i32 {
+        let change = Change { socket: socket.address(), states: states(old, new) };
+        if new == TCP_SYN_SENT {
+            if kernel::is_preemptible() && !is_taken(change) && !connection::is_there(socket) {
+                let _nothing_to_tell = started(socket);
+            }
+        } else if is_end(old, new) && !is_taken(change) {
             ended(socket, new);
         }
         0

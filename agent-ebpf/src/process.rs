@@ -74,7 +74,7 @@ mod programs {
 
     use super::{Exit, Fork, Seed};
     use crate::{
-        attempt,
+        again, attempt,
         counters::{EXITS, count},
         emit,
         exec::innermost_pid,
@@ -95,6 +95,15 @@ mod programs {
         0
     }
 
+    /// hook: `sched_process_fork`, once more: see [`crate::again`].
+    #[raw_tracepoint(tracepoint = "sched_process_fork")]
+    pub fn process_fork_again(ctx: RawTracePointContext) -> i32 {
+        if kernel::is_preemptible() {
+            let _nothing_to_tell = on_fork(&ctx);
+        }
+        0
+    }
+
     #[inline(always)]
     fn on_fork(ctx: &RawTracePointContext) -> Option<()> {
         // SAFETY: the tracepoint has two arguments.
@@ -102,6 +111,9 @@ mod programs {
         let subject = Subject::of(child)?;
         // A new thread is no new process, and neither is a thread of the kernel's own.
         if subject.tgid != subject.tid || task::is_kernel_thread(child) || !scope::contains(&subject) {
+            return None;
+        }
+        if !again::is_first(Kind::Fork, &subject) {
             return None;
         }
         let time = kernel::now();
@@ -141,6 +153,15 @@ mod programs {
         0
     }
 
+    /// hook: `sched_process_exit`, once more: see [`crate::again`].
+    #[raw_tracepoint(tracepoint = "sched_process_exit")]
+    pub fn process_exit_again(ctx: RawTracePointContext) -> i32 {
+        if kernel::is_preemptible() {
+            let _nothing_to_tell = on_exit(&ctx);
+        }
+        0
+    }
+
     #[inline(always)]
     fn on_exit(ctx: &RawTracePointContext) -> Option<()> {
         // SAFETY: the tracepoint has at least one argument.
@@ -171,6 +192,8 @@ mod programs {
             if ENDED.insert(&ended, 0, u64::from(BPF_NOEXIST)).is_err() {
                 return None;
             }
+        } else if !again::is_first(Kind::Exit, &subject) {
+            return None;
         }
         let group_exit = signal.read::<u32>(offset!(signal_flags))? & SIGNAL_GROUP_EXIT != 0;
         let status = if group_exit {

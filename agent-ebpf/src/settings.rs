@@ -20,8 +20,8 @@ wire! {
         pub entry_probes_alone: u32,
         /// 1 if the agent wants to hear of root directories that it has not seen, see [`crate::roots`].
         pub roots_told: u32,
-        /// Keeps the struct free of padding.
-        pub reserved: u32,
+        /// 1 if programs on tracepoints can be preempted, and are then skipped where they are called once more.
+        pub preemptible: u32,
         /// System call numbers of this architecture, by the order of [`crate::privilege::Call`].
         pub credential_calls: [u32; 10],
         /// Where a `pt_regs` has the pointer to the path: of execve and execveat, then of both from 32-bit programs.
@@ -61,7 +61,7 @@ impl Host {
         typed_task: 0,
         entry_probes_alone: 0,
         roots_told: 0,
-        reserved: 0,
+        preemptible: 0,
         credential_calls: [u32::MAX; 10],
         exec_path_registers: [u32::MAX; 4],
     };

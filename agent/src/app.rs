@@ -42,7 +42,7 @@ use crate::{
     http::{self, Readiness},
     kernel::{
         Alive, Kernel, Sources, filter::KernelFilter, ledger::KernelBooks, offsets, options::Options,
-        ring::Usage, support,
+        ring::Usage, support, types,
     },
     lines::{
         clock::{boot_now, wall_now},
@@ -89,17 +89,19 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
     };
     support::check_capabilities().map_err(Failure::privilege)?;
     let scoped = !config.agent.cgroups.is_empty();
-    let (support, btf) = support::Support::detect(&host, scoped, support::Probed::new(&config.auth))
-        .map_err(Failure::unavailable)?;
+    let types = types::read(&config.kernel.btf).map_err(types::Error::failure)?;
+    let support = support::Support::detect(&host, &types, scoped, support::Probed::new(&config.auth));
     let scope = if scoped {
         Some(Scope::new(&config.agent.cgroups, &support.hierarchies).map_err(Failure::usage)?)
     } else {
         None
     };
-    let offsets = offsets::resolve(&btf).map_err(Failure::unavailable)?;
-    drop(btf);
+    let offsets = offsets::resolve(&types.btf).map_err(Failure::unavailable)?;
     let options = options(&config, &Selection::new(&config.agent));
-    let kernel = Kernel::load(&options, &support, &offsets, scope.as_ref()).map_err(Failure::unavailable)?;
+    let kernel =
+        Kernel::load(&options, &support, &offsets, &types, scope.as_ref()).map_err(Failure::unavailable)?;
+    // Megabytes, which nobody asks again.
+    drop(types);
     if !kernel.any_attached() {
         return Err(Failure::unavailable(anyhow::anyhow!(
             "no probe could be attached on kernel {}: `tellwire check` says why",
@@ -200,7 +202,7 @@ impl Assembly {
         let observer = observer(&histograms);
         let fanout = opened.start(config.output.queue_bytes.get() as usize, &observer)?;
         let outputs = fanout.registry();
-        let readiness = readiness(&kernel);
+        let readiness = readiness(&kernel, &support);
         let chosen = scope.as_ref().map(Scope::scan);
         let (scope, looked_at) = scope.map(watch::channel).unzip();
         let tools = Tools {
@@ -387,11 +389,14 @@ fn scraped(
 }
 
 /// What is degraded from the start on.
-fn readiness(kernel: &Kernel) -> Arc<Readiness> {
+fn readiness(kernel: &Kernel, support: &support::Support) -> Arc<Readiness> {
     let readiness = Readiness::default();
     for probe in kernel.probes.iter().filter(|probe| !probe.is_attached()) {
         let reason = probe.failure().unwrap_or_default();
         readiness.degrade(format!("probe {} is not attached: {reason}", probe.probe.name));
+    }
+    for row in kernel.degradations(support) {
+        readiness.note(row.name, Some(format!("not to be had here: {}: {}", row.lacks, row.reason)));
     }
     Arc::new(readiness)
 }

@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 
 use crate::{
     audit,
-    config::Rule,
+    config::Config,
     failure::Failure,
     host::HostRoot,
-    kernel::{Attached, Kernel, offsets, options::Options, probes::Point, support},
+    kernel::{Attached, Kernel, offsets, options::Options, probes::Point, support, types},
     pam::{self, HostLibraries},
     rules::{Placement, placements},
     scope::Scope,
@@ -20,25 +20,32 @@ use crate::{
 
 /// The report, and whether anything can be attached at all.
 ///
-/// `rules` are those of the configuration: where each is judged is said too.
-pub(crate) fn report(as_json: bool, rules: &[Rule]) -> Result<(String, bool), Failure> {
+/// Where each rule of the configuration is judged is said too.
+pub(crate) fn report(as_json: bool, config: &Config) -> Result<(String, bool), Failure> {
     support::check_capabilities().map_err(Failure::privilege)?;
     let host = HostRoot::new("/");
-    let (support, btf) =
-        support::Support::detect(&host, true, support::Probed::Returns).map_err(Failure::unavailable)?;
-    let offsets = offsets::resolve(&btf).map_err(Failure::unavailable)?;
-    drop(btf);
+    let types = types::read(&config.kernel.btf).map_err(types::Error::failure)?;
+    let support = support::Support::detect(&host, &types, true, support::Probed::Returns);
+    let offsets = offsets::resolve(&types.btf).map_err(Failure::unavailable)?;
     let options = Options::smallest();
-    let kernel =
-        Kernel::load(&options, &support, &offsets, Some(&Scope::nothing())).map_err(Failure::unavailable)?;
+    let kernel = Kernel::load(&options, &support, &offsets, &types, Some(&Scope::nothing()))
+        .map_err(Failure::unavailable)?;
     let libraries = pam::on_host(&host, &kernel.libraries);
     let audit = audit::facts(&host);
-    let report = Report { audit, support: &support, kernel: &kernel, libraries, rules: placements(rules) };
+    let report = Report {
+        audit,
+        support: &support,
+        kernel: &kernel,
+        libraries,
+        rules: placements(&config.rules),
+        types,
+    };
     let text = if as_json { format!("{:#}\n", report.json()) } else { report.text() };
     Ok((text, kernel.any_attached()))
 }
 
 struct Report<'a> {
+    types: types::Types,
     audit: audit::Facts,
     support: &'a support::Support,
     kernel: &'a Kernel,
@@ -78,11 +85,18 @@ impl Report<'_> {
             .collect();
         json!({
             "kernel": self.support.release,
-            "btf": support::VMLINUX,
+            "btf": self.types.path,
             "cgroup_v2": self.support.hierarchies.v2,
             "cgroup_v1": self.support.hierarchies.v1.as_ref().map(|v1| &v1.controller),
             "possible_cpus": crate::kernel::possible_cpus(),
             "probes": probes,
+            "programs": verified
+                .iter()
+                .map(|(program, count)| (program.to_string(), json!(count)))
+                .collect::<serde_json::Map<_, _>>(),
+            "degradations": self.kernel.degradations(self.support).iter().map(|row| {
+                json!({"name": row.name, "kernels": row.kernels, "lacks": row.lacks, "reason": row.reason})
+            }).collect::<Vec<_>>(),
             "audit": {
                 "connected": self.audit.failure.is_none(),
                 "enabled": self.audit.is_enabled(),
@@ -104,6 +118,7 @@ impl Report<'_> {
         let v1 = hierarchies.v1.as_ref().map_or("none", |v1| v1.controller.as_str());
         // Writing to a string cannot fail.
         let _infallible = writeln!(text, "kernel      {}", self.support.release);
+        let _infallible = writeln!(text, "types       {}", self.types.path.display());
         let _infallible = writeln!(text, "cgroup v2   {v2}");
         let _infallible = writeln!(text, "cgroup v1   {v1}");
         let _infallible = writeln!(text, "cpus        {}\n", crate::kernel::possible_cpus());
@@ -127,6 +142,13 @@ impl Report<'_> {
             let _infallible = writeln!(text, "{:21}{reason}", "");
         }
         let _infallible = writeln!(text, "\nlibpam      {}", self.libraries.text());
+        let degradations = self.kernel.degradations(self.support);
+        if !degradations.is_empty() {
+            let _infallible = writeln!(text, "\nnot to be had here");
+        }
+        for row in degradations {
+            let _infallible = writeln!(text, "    {}: {}", row.lacks, row.reason);
+        }
         if !self.rules.is_empty() {
             let _infallible = writeln!(text, "\nrules");
         }

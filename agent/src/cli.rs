@@ -4,19 +4,19 @@
 //! `--service`: in Kubernetes, a Service named `tellwire` sets `TELLWIRE_PORT` and
 //! `TELLWIRE_SERVICE_HOST` in every pod beside it.
 
+mod variables;
+
 use std::collections::BTreeMap;
 use std::env;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::{
-    BoolishValueParser, NonEmptyStringValueParser, Resettable, StyledStr, TypedValueParser as _,
-};
-use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::parser::ValueSource;
-use clap::{ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use clap::builder::{BoolishValueParser, NonEmptyStringValueParser, TypedValueParser as _};
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
+use self::variables::{given, innermost, name_variable, without_empty_variables};
 use crate::config::{Format, KernelLog, Label, Listen, LogLevel, OutputSpec, Profile, Style, duration};
 
 /// What happens on this host, from the kernel: exact metrics and one JSON line per event.
@@ -67,6 +67,10 @@ pub(crate) struct CheckArgs {
     /// exists]
     #[arg(long, value_name = "FILE", env = "TELLWIRE_CONFIG")]
     pub(crate) config: Option<PathBuf>,
+
+    /// Types of the running kernel, where it gives none itself: BTF, or the kernel's ELF file that has it
+    #[arg(long, value_name = "FILE", env = "TELLWIRE_BTF")]
+    pub(crate) btf: Option<PathBuf>,
 
     /// Print JSON
     #[arg(long)]
@@ -142,6 +146,10 @@ pub(crate) struct RunArgs {
     #[arg(long = "label", value_name = "KEY=VALUE", env = "TELLWIRE_LABELS", value_delimiter = ',')]
     pub(crate) labels: Vec<Label>,
 
+    /// Types of the running kernel, where it gives none itself: BTF, or the kernel's ELF file that has it
+    #[arg(long, value_name = "FILE", env = "TELLWIRE_BTF")]
+    pub(crate) btf: Option<PathBuf>,
+
     /// Stop after this time, such as 30s or 5m
     #[arg(long, value_name = "TIME", env = "TELLWIRE_DURATION", value_parser = parse_duration)]
     pub(crate) duration: Option<Duration>,
@@ -171,9 +179,9 @@ pub(crate) enum Given {
 }
 
 impl RunArgs {
-    /// Nothing but a configuration file.
-    pub(crate) fn of_config(config: Option<PathBuf>) -> Self {
-        Self { config, ..Self::default() }
+    /// What `check` shares with `run`.
+    pub(crate) fn of_check(args: &CheckArgs) -> Self {
+        Self { config: args.config.clone(), btf: args.btf.clone(), ..Self::default() }
     }
 
     /// `id` is the name of the field.
@@ -216,65 +224,6 @@ pub(crate) fn parse_from(arguments: impl IntoIterator<Item = OsString>) -> Resul
         }
     }
     Ok(cli)
-}
-
-/// A variable that is set to nothing counts as unset, as it comes out of templates.
-fn without_empty_variables(mut command: clap::Command) -> clap::Command {
-    let names: Vec<_> = command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
-    for name in names {
-        command = command.mut_subcommand(name, without_empty_variables);
-    }
-    command.mut_args(|arg| match arg.get_env().and_then(env::var_os) {
-        Some(value) if value.is_empty() => arg.env(Resettable::Reset),
-        _ => arg,
-    })
-}
-
-fn innermost<'a>(
-    mut command: &'a clap::Command,
-    mut matches: &'a ArgMatches,
-) -> (&'a clap::Command, &'a ArgMatches) {
-    while let Some((name, inner)) = matches.subcommand() {
-        match command.find_subcommand(name) {
-            Some(sub) => (command, matches) = (sub, inner),
-            None => break,
-        }
-    }
-    (command, matches)
-}
-
-fn given(command: &clap::Command, matches: &ArgMatches) -> BTreeMap<String, Given> {
-    let given = |arg: &clap::Arg| match matches.value_source(arg.get_id().as_str())? {
-        ValueSource::CommandLine => Some(Given::Flag(format!("--{}", arg.get_long()?))),
-        ValueSource::EnvVariable => Some(Given::Env(arg.get_env()?.to_string_lossy().into_owned())),
-        _ => None,
-    };
-    command.get_arguments().filter_map(|arg| Some((arg.get_id().to_string(), given(arg)?))).collect()
-}
-
-/// Clap blames a flag for a value that came from its variable: adds where to look.
-fn name_variable(mut error: clap::Error, command: &clap::Command) -> clap::Error {
-    // Such as `--profile <PROFILE>`.
-    let blamed = match error.get(ContextKind::InvalidArg) {
-        Some(ContextValue::String(blamed)) => blamed.split(' ').next().unwrap_or_default().to_owned(),
-        _ => return error,
-    };
-    let mut arguments = command.get_subcommands().flat_map(|sub| {
-        sub.get_arguments().chain(sub.get_subcommands().flat_map(clap::Command::get_arguments))
-    });
-    let is_blamed =
-        |arg: &&clap::Arg| arg.get_long().is_some_and(|long| blamed.strip_prefix("--") == Some(long));
-    let Some(variable) = arguments.find(is_blamed).and_then(clap::Arg::get_env) else { return error };
-    let is_given = |argument: OsString| {
-        let rest = argument.to_str().and_then(|text| text.strip_prefix(&blamed));
-        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
-    };
-    if env::var_os(variable).is_some() && !env::args_os().any(is_given) {
-        let tip = format!("the value is that of the environment variable {}", variable.display());
-        let tip = ContextValue::StyledStrs(vec![StyledStr::from(tip)]);
-        error.insert(ContextKind::Suggested, tip);
-    }
-    error
 }
 
 fn parse_duration(text: &str) -> Result<Duration, String> {

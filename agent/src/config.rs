@@ -261,6 +261,7 @@ fn layer(config: &mut Config, sources: &mut Sources, args: &RunArgs) {
     over.set(&mut agent.labels, unless_empty(&args.labels), "agent.labels", "labels");
     over.set(&mut agent.host_root, args.host_root.clone(), "agent.host-root", "host_root");
     over.set(&mut agent.log_level, args.log_level, "agent.log-level", "log_level");
+    over.set(&mut kernel.btf, args.btf.clone(), "kernel.btf", "btf");
     over.set(&mut kernel.log, args.kernel_log, "kernel.log", "kernel_log");
     over.set(&mut output.to, unless_empty(&args.outputs), "output.to", "outputs");
     over.set(&mut output.format, args.format, "output.format", "format");

@@ -66,9 +66,9 @@ fn dispatch(command: &Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Run(args) => app::run(args),
         Command::Check(args) => {
-            let run = RunArgs::of_config(args.config.clone());
+            let run = RunArgs::of_check(args);
             let config = config::Config::load(&run, events::action::NAMES).map_err(Failure::usage)?;
-            let (report, usable) = check::report(args.json, &config.rules)?;
+            let (report, usable) = check::report(args.json, &config)?;
             print(&report)?;
             Ok(if usable { ExitCode::SUCCESS } else { ExitCode::from(69) })
         }

@@ -12,6 +12,8 @@ use std::{
     path::Path,
 };
 
+use rustix::process::{Resource, Rlimit, setrlimit};
+
 // enum bpf_cmd, bpf_prog_type and bpf_attach_type, include/uapi/linux/bpf.h (v6.18).
 const BPF_PROG_LOAD: c_int = 5;
 const BPF_PROG_ATTACH: c_int = 8;
@@ -99,6 +101,10 @@ fn number(about: &str, key: &str) -> Option<u32> {
 }
 
 fn load(kind: u32) -> io::Result<OwnedFd> {
+    // Before 5.11 programs count as locked memory of their user, who has the agent's too:
+    // <https://github.com/torvalds/linux/commit/3ac1f01b43b6>.
+    let unlimited = Rlimit { current: None, maximum: None };
+    setrlimit(Resource::Memlock, unlimited).expect("the limit of locked memory");
     let attributes = Load {
         prog_type: BPF_PROG_TYPE_CGROUP_SOCK_ADDR,
         insn_cnt: 2,

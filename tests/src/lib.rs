@@ -45,5 +45,5 @@ pub use child::{Child, exit_at_once, fork};
 pub use log::Ledger;
 pub use matching::at;
 pub use metrics::Metrics;
-pub use setup::{Setup, attached_by, output, tellwire};
+pub use setup::{Setup, attached_by, is_degraded, output, tellwire};
 pub use wait::{in_vm, limit, until, within_limit};

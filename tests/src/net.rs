@@ -102,11 +102,10 @@ pub fn stream_socket(family: AddressFamily, flags: SocketFlags) -> OwnedFd {
     socket_with(family, SocketType::STREAM, flags, None).expect("a socket")
 }
 
-/// The same, of a protocol by its number.
-pub fn stream_socket_of(family: AddressFamily, protocol: u32) -> OwnedFd {
+/// The same, of a protocol by its number; an error where the kernel does not have it.
+pub fn stream_socket_of(family: AddressFamily, protocol: u32) -> Result<OwnedFd, Errno> {
     let protocol = NonZeroU32::new(protocol).map(Protocol::from_raw);
     socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, protocol)
-        .expect("a socket of this protocol")
 }
 
 /// A connect that does not wait for its outcome.

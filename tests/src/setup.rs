@@ -9,6 +9,7 @@ use std::{
     path::{Path, PathBuf},
     process::{self, Child, Command, Output, Stdio},
     sync::{
+        OnceLock,
         atomic::{AtomicU32, Ordering::Relaxed},
         mpsc,
     },
@@ -200,10 +201,14 @@ pub(crate) fn events(folder: &Path) -> PathBuf {
     folder.join("events.ndjson")
 }
 
+/// Names the types of a kernel that does not give its own.
+const TYPES: &str = "TELLWIRE_BTF";
+
 /// The agent's binary, with arguments and without variables that would change what they mean.
 pub fn tellwire<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Command {
     let mut command = Command::new(binary());
-    for (name, _) in env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"TELLWIRE_")) {
+    let changes = |name: &OsStr| name.as_encoded_bytes().starts_with(b"TELLWIRE_") && name != TYPES;
+    for (name, _) in env::vars_os().filter(|(name, _)| changes(name)) {
         command.env_remove(name);
     }
     command.args(arguments);
@@ -230,11 +235,23 @@ pub fn output(command: &mut Command) -> Output {
 
 /// By which of its alternatives `tellwire check` attaches a probe on this kernel, such as `kernel functions`.
 pub fn attached_by(probe: &str) -> String {
-    let report = output(&mut tellwire(["check", "--json"])).stdout;
-    let report: Value = serde_json::from_slice(&report).expect("JSON");
+    let report = check();
     let probes = report["probes"].as_array().expect("a list");
     let probe = probes.iter().find(|row| row["probe"] == probe).expect("a row");
     probe["by"].as_str().expect("it is attached").to_owned()
+}
+
+/// Whether `tellwire check` says that this kernel cannot give something, by its name in the agent's table of degradations.
+pub fn is_degraded(name: &str) -> bool {
+    check()["degradations"].as_array().expect("a list").iter().any(|row| row["name"] == name)
+}
+
+fn check() -> &'static Value {
+    static REPORT: OnceLock<Value> = OnceLock::new();
+    REPORT.get_or_init(|| {
+        let report = output(&mut tellwire(["check", "--json"])).stdout;
+        serde_json::from_slice(&report).expect("JSON")
+    })
 }
 
 /// Starts the command, and reads its stderr into the log.

@@ -5,6 +5,7 @@
 
 mod archive;
 mod bench;
+mod btf;
 mod build;
 mod deployment;
 mod dist;
@@ -19,6 +20,7 @@ mod stream;
 mod summary;
 mod test;
 mod tidy;
+mod verify;
 mod vm;
 
 use std::{fmt::Display, process::ExitCode};
@@ -54,7 +56,11 @@ enum Command {
     Lint,
     /// Run every test: units, live ones on this kernel, live ones in a VM.
     Test(test::Options),
-    /// Run the live tests on another kernel, in QEMU.
+    /// Write what the agent looks up of the matrix's kernels' types into the agent's test data.
+    Btf(btf::Options),
+    /// Hold what each program costs the verifier against a committed table.
+    Verify(verify::Options),
+    /// Run the live tests on other kernels, in QEMU.
     Vm(vm::Options),
 }
 
@@ -71,6 +77,8 @@ fn main() -> ExitCode {
         Command::Run(options) => run::run(&options),
         Command::Lint => lint::run(),
         Command::Test(options) => test::run(&options),
+        Command::Btf(options) => btf::run(&options),
+        Command::Verify(options) => verify::run(&options),
         Command::Vm(options) => vm::run(&options),
     };
     match outcome {

@@ -15,6 +15,8 @@ pub(crate) enum Need {
     Lint,
     Live,
     Vm,
+    /// A VM of another machine type than this one.
+    ForeignVm,
 }
 
 struct Package {
@@ -73,7 +75,14 @@ const PACKAGES: &[Package] = &[
     package("virtualenv", "virtualenv", &[Need::Deployment], "checks of the chart and the manifests"),
     package("rpm", "rpm", &[Need::Live], "reads the package for other distributions"),
     package("systemd", "systemd-analyze", &[Need::Live], "checks the unit"),
+    #[cfg(target_arch = "x86_64")]
     package("qemu-system-x86", "qemu-system-x86_64", &[Need::Vm], "other kernels"),
+    #[cfg(target_arch = "x86_64")]
+    package("qemu-system-arm", "qemu-system-aarch64", &[Need::ForeignVm], "other kernels, on arm64"),
+    #[cfg(target_arch = "aarch64")]
+    package("qemu-system-arm", "qemu-system-aarch64", &[Need::Vm], "other kernels"),
+    #[cfg(target_arch = "aarch64")]
+    package("qemu-system-x86", "qemu-system-x86_64", &[Need::ForeignVm], "other kernels, on x86-64"),
 ];
 
 /// Installs what is missing, as root on Debian; otherwise names the command that does.

@@ -25,6 +25,11 @@ pub(crate) fn watch(command: Command, limit: Limit, see: impl FnMut(&str)) -> Re
     show(command, limit, &mut io::stdout(), see)
 }
 
+/// Runs a command and hands each line of its output to `see`, which shows what it likes.
+pub(crate) fn read(command: Command, limit: Limit, see: impl FnMut(&str)) -> Result<ExitStatus> {
+    show(command, limit, &mut io::sink(), see)
+}
+
 fn show(
     mut command: Command,
     limit: Limit,

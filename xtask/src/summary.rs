@@ -17,13 +17,18 @@ pub(crate) struct Summary {
 
 impl Summary {
     /// What stands for a stage that broke before its tests could say anything.
-    const BROKEN: Self = Self { passed: 0, failed: 1 };
+    pub(crate) const BROKEN: Self = Self { passed: 0, failed: 1 };
 
     /// Counts the tests of a command as it runs. A command that breaks without a failed test counts as one.
     pub(crate) fn of(command: Command) -> Result<Self> {
         let mut summary = Self::default();
         let status = stream::watch(command, Limit::None, |line| summary.see(line))?;
         Ok(summary.checked_by(status.success()))
+    }
+
+    /// One test, and how it went.
+    pub(crate) fn of_one(passed: bool) -> Self {
+        Self { passed: passed.into(), failed: (!passed).into() }
     }
 
     /// Adds what a harness says at its end: `test result: ok. 3 passed; 0 failed; …`.
@@ -35,6 +40,11 @@ impl Summary {
         };
         self.passed += count(" passed");
         self.failed += count(" failed");
+    }
+
+    /// Tests that passed, and tests that failed.
+    pub(crate) fn counts(self) -> (u64, u64) {
+        (self.passed, self.failed)
     }
 
     /// An unsuccessful end counts even when every test that spoke had passed.

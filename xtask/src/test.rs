@@ -43,8 +43,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     stages.push(stage("live tests on this kernel", || live(&sh, filter)));
     if !no_vm {
-        let release = vm::DEFAULT_KERNEL;
-        stages.push(stage(&format!("live tests on Linux {release}"), || vm::tests(&sh, release, filter)));
+        let kernels = vm::OLDEST_AND_NEWEST;
+        stages
+            .push(stage(&format!("live tests on Linux {kernels}"), || vm::on_kernels(&sh, kernels, filter)));
     }
     stages.into_iter().sum::<Summary>().conclude()
 }

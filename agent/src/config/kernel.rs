@@ -1,5 +1,7 @@
 //! The section `kernel`: the programs in the kernel, their maps and their settings.
 
+use std::path::PathBuf;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -39,6 +41,11 @@ pub(crate) struct Kernel {
     /// errno of a connect, of every ABI and at no cost to others. Without it, or where the kernel does not,
     /// tracepoints of system calls take their place. `tellwire check` says which it is.
     pub(crate) function_hooks: bool,
+    /// A file with the types of the running kernel, for one that gives none in /sys/kernel/btf: BTF as it would stand there,
+    /// or the kernel's ELF file (`vmlinux`) with a section `.BTF`, as `pahole -J` writes it. Empty for the kernel's own. Of
+    /// another kernel's types the agent would read nonsense; so it holds sizes against those of the kernel's caches, and
+    /// refuses any other types than the kernel's own where it has some.
+    pub(crate) btf: PathBuf,
     /// How much the kernel programs say about themselves, in the agent's log. It costs time in
     /// the kernel: for finding a fault, not for running.
     pub(crate) log: KernelLog,
@@ -59,6 +66,7 @@ impl Default for Kernel {
             throttle_urgent: const { Count::new(20_000) },
             poll_interval: const { Time::from_millis(20) },
             function_hooks: true,
+            btf: PathBuf::new(),
             log: KernelLog::Off,
         }
     }

@@ -76,50 +76,53 @@ impl Ways<'_> {
     }
 
     fn attach_all(&self, ebpf: &mut Ebpf, points: &[Point]) -> anyhow::Result<()> {
-        for Point { program: name, hook } in points {
-            let program = ebpf.program_mut(name).context("not in the object")?;
-            match *hook {
-                Hook::RawTracepoint(tracepoint) => {
-                    let program: &mut RawTracePoint = program.try_into()?;
-                    program.load()?;
-                    program.attach(tracepoint).with_context(|| format!("raw tracepoint {tracepoint}"))?;
-                }
-                Hook::TypedTracepoint(tracepoint) => {
-                    let types = self.types.context("the kernel's types cannot be read")?;
-                    let program: &mut BtfTracePoint = program.try_into()?;
-                    program.load(tracepoint, types)?;
-                    program.attach().with_context(|| format!("BTF tracepoint {tracepoint}"))?;
-                }
-                Hook::Syscalls(tracepoints) => {
-                    let program: &mut TracePoint = program.try_into()?;
-                    program.load()?;
-                    for tracepoint in tracepoints {
-                        program
-                            .attach("syscalls", tracepoint)
-                            .with_context(|| format!("tracepoint syscalls:{tracepoint}"))?;
-                    }
-                }
-                Hook::CgroupRoot => {
-                    let root = self
-                        .support
-                        .hierarchies
-                        .v2
-                        .as_deref()
-                        .context("no cgroup v2 hierarchy is mounted")?;
-                    attach_to_cgroup(program, root)?;
-                }
-                Hook::Library(_) | Hook::LibraryReturn(_) => {
-                    let program: &mut UProbe = program.try_into()?;
-                    program.load()?;
-                }
-                Hook::Entry(function) | Hook::Exit(function) => {
-                    let types = self.types.context("the kernel's types cannot be read")?;
-                    match attach_to_function(program, function.name, types) {
-                        Err(ProgramError::Btf(BtfError::UnknownBtfTypeName { .. })) if function.optional => {}
-                        outcome => outcome.with_context(|| format!("function {}", function.name))?,
-                    }
+        for Point { program, hook } in points {
+            match hook {
+                Hook::Again(_) if self.support.facts.preemptible == 0 => {}
+                hook => self.attach_one(ebpf.program_mut(program).context("not in the object")?, hook)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn attach_one(&self, program: &mut Program, hook: &Hook) -> anyhow::Result<()> {
+        match *hook {
+            Hook::RawTracepoint(tracepoint) => {
+                let program: &mut RawTracePoint = program.try_into()?;
+                program.load()?;
+                program.attach(tracepoint).with_context(|| format!("raw tracepoint {tracepoint}"))?;
+            }
+            Hook::TypedTracepoint(tracepoint) => {
+                let types = self.types.context("the kernel's types cannot be read")?;
+                let program: &mut BtfTracePoint = program.try_into()?;
+                program.load(tracepoint, types)?;
+                program.attach().with_context(|| format!("BTF tracepoint {tracepoint}"))?;
+            }
+            Hook::Syscalls(tracepoints) => {
+                let program: &mut TracePoint = program.try_into()?;
+                program.load()?;
+                for tracepoint in tracepoints {
+                    program
+                        .attach("syscalls", tracepoint)
+                        .with_context(|| format!("tracepoint syscalls:{tracepoint}"))?;
                 }
             }
+            Hook::CgroupRoot => {
+                let root = self.support.hierarchies.v2.as_deref();
+                attach_to_cgroup(program, root.context("no cgroup v2 hierarchy is mounted")?)?;
+            }
+            Hook::Library(_) | Hook::LibraryReturn(_) => {
+                let program: &mut UProbe = program.try_into()?;
+                program.load()?;
+            }
+            Hook::Entry(function) | Hook::Exit(function) => {
+                let types = self.types.context("the kernel's types cannot be read")?;
+                match attach_to_function(program, function.name, types) {
+                    Err(ProgramError::Btf(BtfError::UnknownBtfTypeName { .. })) if function.optional => {}
+                    outcome => outcome.with_context(|| format!("function {}", function.name))?,
+                }
+            }
+            Hook::Again(hook) => self.attach_one(program, hook)?,
         }
         Ok(())
     }

@@ -36,7 +36,9 @@ const KIND_TYPEDEF: u32 = 8;
 const KIND_VOLATILE: u32 = 9;
 const KIND_CONST: u32 = 10;
 const KIND_RESTRICT: u32 = 11;
+const KIND_FUNC: u32 = 12;
 const KIND_FUNC_PROTO: u32 = 13;
+const KIND_VAR: u32 = 14;
 const KIND_TYPE_TAG: u32 = 18;
 
 /// How deep anonymous members and qualifiers may nest before the file counts as broken.
@@ -92,6 +94,54 @@ impl Btf {
             at += 12 + extra(ty.kind, ty.vlen)?;
         }
         Some(btf)
+    }
+
+    /// BTF in which each type has the id that it has here, and only functions and aliases of these names say what they are:
+    /// a tracepoint is the alias `btf_trace_*`.
+    ///
+    /// For a library that turns every type into an owned value, which takes it as long as all the rest of the start.
+    pub(crate) fn attachable(&self, names: &[&str]) -> Option<Vec<u8>> {
+        let mut strings = vec![0];
+        let mut types = Vec::with_capacity(self.offsets.len() * 12);
+        for at in self.offsets.iter().skip(1) {
+            let ty = self.type_at(*at as usize)?;
+            let is_named = matches!(ty.kind, KIND_FUNC | KIND_TYPEDEF);
+            let name = if is_named { self.string(ty.name).unwrap_or_default() } else { "" };
+            if names.contains(&name) {
+                types.extend_from_slice(&u32::try_from(strings.len()).ok()?.to_le_bytes());
+                types.extend_from_slice(self.bytes.get(ty.at + 4..ty.at + 12)?);
+                strings.extend_from_slice(name.as_bytes());
+                strings.push(0);
+            } else {
+                // A pointer to nothing.
+                types.extend_from_slice(&[0, 0, 0, 0, 0, 0, 0, KIND_PTR as u8, 0, 0, 0, 0]);
+            }
+        }
+        let size = |part: &[u8]| u32::try_from(part.len()).map(u32::to_le_bytes);
+        let (types_size, strings_size) = (size(&types).ok()?, size(&strings).ok()?);
+        // Magic, version, flags, size of the header; then where types and strings begin, and their sizes.
+        let mut bytes = vec![0x9f, 0xeb, 1, 0, 24, 0, 0, 0, 0, 0, 0, 0];
+        bytes.extend([types_size, types_size, strings_size].concat());
+        bytes.append(&mut types);
+        bytes.append(&mut strings);
+        Some(bytes)
+    }
+
+    /// What was parsed.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Whether the kernel has a per-CPU variable whose name begins so.
+    pub(crate) fn has_variable(&self, beginning: &str) -> bool {
+        self.offsets.iter().skip(1).filter_map(|at| self.type_at(*at as usize)).any(|ty| {
+            ty.kind == KIND_VAR && self.string(ty.name).is_some_and(|name| name.starts_with(beginning))
+        })
+    }
+
+    /// The size of a struct, in bytes.
+    pub(crate) fn size_of(&self, name: &str) -> Option<u32> {
+        Some(self.get(*self.structs.get(name)?)?.argument)
     }
 
     /// Looks up `struct.member.member`; members of anonymous structs and unions are found by their own names.
@@ -208,7 +258,7 @@ impl Btf {
 fn extra(kind: u32, vlen: u32) -> Option<usize> {
     let vlen = vlen as usize;
     Some(match kind {
-        1 | 14 | 17 => 4,
+        1 | KIND_VAR | 17 => 4,
         KIND_ARRAY => 12,
         KIND_STRUCT | KIND_UNION | 15 | 19 => vlen * 12,
         KIND_ENUM | KIND_FUNC_PROTO => vlen * 8,
@@ -247,6 +297,38 @@ mod tests {
         let address = btf.member("sock.__sk_common.skc_daddr").unwrap();
         assert_eq!(address, Member { bit_offset: 0, size: 4 });
         assert_eq!(btf.member("sock.__sk_common.skc_rcv_saddr").unwrap().bit_offset, 32);
+    }
+
+    #[test]
+    fn what_is_attached_to_keeps_its_id() {
+        let btf = running_kernel();
+        let id = |btf: &Btf, name: &str| {
+            (1..btf.offsets.len() as u32).find(|id| {
+                let ty = btf.get(*id).unwrap();
+                ty.kind == KIND_FUNC && btf.string(ty.name) == Some(name)
+            })
+        };
+        let reduced = Btf::parse(
+            btf.attachable(&["__sys_connect_file", "bpf_iter_task", "btf_trace_inet_sock_set_state"])
+                .unwrap(),
+        )
+        .unwrap();
+        for name in ["__sys_connect_file", "bpf_iter_task"] {
+            assert!(id(&btf, name).is_some() && id(&reduced, name) == id(&btf, name), "{name}");
+        }
+        let tracepoint = btf.aliases.get("btf_trace_inet_sock_set_state");
+        assert!(tracepoint.is_some() && tracepoint == reduced.aliases.get("btf_trace_inet_sock_set_state"));
+        assert_eq!(reduced.aliases.len(), 1);
+        assert_eq!(id(&reduced, "schedule"), None);
+        assert_eq!(reduced.offsets.len(), btf.offsets.len());
+        assert!(reduced.bytes().len() < btf.bytes().len());
+    }
+
+    #[test]
+    fn variables_are_found_by_how_they_begin() {
+        // kernel/sched/core.c (v6.18).
+        assert!(running_kernel().has_variable("runqueues"));
+        assert!(!running_kernel().has_variable("no_such_variable"));
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod alive;
 mod attach;
 pub(crate) mod btf;
 mod controls;
+pub(crate) mod degradations;
 pub(crate) mod filter;
 pub(crate) mod ledger;
 pub(crate) mod libraries;
@@ -20,13 +21,14 @@ pub(crate) mod ring;
 pub(crate) mod seed;
 pub(crate) mod support;
 mod tracefs;
+pub(crate) mod types;
 mod uretprobe;
 
 use std::os::fd::{AsFd as _, OwnedFd};
 
 use anyhow::Context as _;
 use aya::{
-    Btf, Ebpf, EbpfLoader,
+    Btf, Ebpf, EbpfLoader, Endianness,
     maps::{Array, Map, MapData},
 };
 use tellwire_ebpf::{offsets::Offsets, settings::Host, wire::Ring};
@@ -39,15 +41,17 @@ pub(crate) use self::{
 };
 use self::{
     attach::Ways,
+    degradations::{Degradation, Found},
     filter::KernelFilter,
     ledger::KernelBooks,
     libraries::Libraries,
     options::Options,
     pam::{PamState, RootNotices},
     pending::PendingConnects,
-    probes::PROBES,
+    probes::{Hook, PROBES},
     ring::{Reader, Rings},
     support::Support,
+    types::Types,
 };
 use crate::scope::Scope;
 
@@ -98,6 +102,7 @@ impl Kernel {
         options: &Options,
         support: &Support,
         offsets: &Offsets,
+        types: &Types,
         scope: Option<&Scope>,
     ) -> anyhow::Result<Self> {
         std::thread::scope(|threads| {
@@ -106,7 +111,7 @@ impl Kernel {
                     if let Err(error) = tracefs::provide() {
                         tracing::warn!(%error, "no tracefs: probes on system calls cannot attach");
                     }
-                    Self::load_here(options, support, offsets, scope)
+                    Self::load_here(options, support, offsets, types, scope)
                 })
                 .join()
                 .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
@@ -117,6 +122,7 @@ impl Kernel {
         options: &Options,
         support: &Support,
         offsets: &Offsets,
+        types: &Types,
         scope: Option<&Scope>,
     ) -> anyhow::Result<Self> {
         let facts = FactsBytes::new(&support.facts);
@@ -137,8 +143,7 @@ impl Kernel {
 
         let libraries = Libraries::new(&ebpf, &[]);
         let mut kernel = Self { ebpf, probes: Vec::new(), libraries, seeds: Vec::new() };
-        // Large, and dropped when all is attached: only programs on functions and the iterator need it.
-        let types = Btf::from_sys_fs().ok();
+        let types = attachable(types);
         let ways = Ways { support, types: types.as_ref(), function_hooks: options.function_hooks };
         for probe in PROBES.iter().filter(|probe| options.pam || !probe.is_of_pam()) {
             let attached = ways.attach(&mut kernel.ebpf, probe);
@@ -212,6 +217,14 @@ impl Kernel {
             .collect()
     }
 
+    /// What this kernel and this host cannot give.
+    pub(crate) fn degradations(&self, support: &Support) -> Vec<&'static Degradation> {
+        let mut programs = self.ebpf.programs().filter_map(|(_, program)| program.fd().ok());
+        let stats =
+            programs.find_map(|program| program_info::stats(program.as_fd()).ok()).unwrap_or_default();
+        degradations::of(&Found { support, probes: &self.probes, stats })
+    }
+
     /// By program: the instructions that the verifier processed, where the kernel tells.
     pub(crate) fn verified_instructions(&self) -> Vec<(&str, u32)> {
         self.ebpf
@@ -244,6 +257,21 @@ impl Kernel {
             _ => anyhow::bail!("the map {name} is missing"),
         }
     }
+}
+
+/// What programs are attached to, with the ids that the kernel's types have.
+fn attachable(types: &Types) -> Option<Btf> {
+    let points = PROBES.iter().flat_map(|probe| probe.alternatives).flat_map(|way| way.points);
+    let names = points.filter_map(|point| match point.hook {
+        Hook::Entry(function) | Hook::Exit(function) => Some(function.name.into()),
+        Hook::TypedTracepoint(name) => Some(format!("btf_trace_{name}")),
+        _ => None,
+    });
+    let names: Vec<String> = names.chain([seed::ITERATOR.into()]).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    Btf::parse(&types.btf.attachable(&names)?, Endianness::default())
+        .inspect_err(|error| tracing::warn!(%error, "no program can be attached by the kernel's types"))
+        .ok()
 }
 
 /// The facts as bytes, for a global.

@@ -73,6 +73,11 @@ fn check_order(offsets: &Offsets) -> Result<(), OffsetError> {
 
 #[cfg(test)]
 mod tests {
+    use std::{fs, io::Read as _};
+
+    use flate2::read::GzDecoder;
+    use zerocopy::IntoBytes as _;
+
     use super::*;
 
     #[test]
@@ -80,6 +85,92 @@ mod tests {
         let btf = Btf::parse(std::fs::read("/sys/kernel/btf/vmlinux").unwrap()).unwrap();
         let offsets = resolve(&btf).unwrap();
         assert_ne!(offsets.task_cred, ABSENT);
+    }
+
+    /// Types of a kernel of the matrix, cut by `cargo xtask btf`, by the file's name.
+    fn matrix() -> Vec<(String, Btf)> {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/kernel/testdata/btf");
+        let mut kernels: Vec<(String, Btf)> = fs::read_dir(folder)
+            .unwrap()
+            .filter_map(|entry| {
+                let path = entry.unwrap().path();
+                let name = path.file_name().unwrap().to_str().unwrap().strip_suffix(".btf.gz")?.to_owned();
+                let mut bytes = Vec::new();
+                GzDecoder::new(fs::File::open(&path).unwrap()).read_to_end(&mut bytes).unwrap();
+                Some((name, Btf::parse(bytes).unwrap()))
+            })
+            .collect();
+        kernels.sort_by(|(one, _), (other, _)| one.cmp(other));
+        kernels
+    }
+
+    /// What the programs are told on each kernel of the matrix: a row for each field.
+    fn table() -> String {
+        let kernels: Vec<(String, Offsets, Btf)> = matrix()
+            .into_iter()
+            .map(|(name, btf)| {
+                let offsets = resolve(&btf).unwrap_or_else(|error| panic!("{name}: {error}"));
+                (name, offsets, btf)
+            })
+            .collect();
+        let mut text = String::from("field");
+        for (name, ..) in &kernels {
+            text += &format!("\t{name}");
+        }
+        for (index, field) in FIELDS.iter().enumerate() {
+            text += &format!("\n{}", field.name);
+            for (_, offsets, _) in &kernels {
+                let at = index * 4;
+                let value = u32::from_ne_bytes(offsets.as_bytes()[at..at + 4].try_into().unwrap());
+                text += &if value == ABSENT { "\t-".into() } else { format!("\t{value}") };
+            }
+        }
+        for tracepoint in ["sched_process_exit"] {
+            text += &format!("\narguments of {tracepoint}");
+            for (_, _, btf) in &kernels {
+                text += &format!("\t{}", btf.tracepoint_arguments(tracepoint).unwrap());
+            }
+        }
+        text += "\ntyped current task";
+        for (_, _, btf) in &kernels {
+            text += if btf.enumerator("bpf_func_id", "BPF_FUNC_get_current_task_btf").is_some() {
+                "\tyes"
+            } else {
+                "\tno"
+            };
+        }
+        text += "\npreemptible tracepoints";
+        for (_, _, btf) in &kernels {
+            text += if btf.has_variable("tracepoint_srcu") { "\tyes" } else { "\tno" };
+        }
+        text + "\n"
+    }
+
+    #[test]
+    fn offsets_of_the_matrix_are_those_of_the_committed_table() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/kernel/testdata/btf/offsets.tsv");
+        let found = table();
+        // How the table is written after `cargo xtask btf`.
+        if std::env::var_os("TELLWIRE_BLESS").is_some() {
+            fs::write(path, &found).unwrap();
+        }
+        let expected = fs::read_to_string(path).unwrap();
+        for (found, expected) in found.lines().zip(expected.lines()) {
+            assert_eq!(found, expected, "TELLWIRE_BLESS=1 writes the table");
+        }
+        assert_eq!(found.lines().count(), expected.lines().count());
+        assert!(matrix().len() >= 6, "the matrix has lost a kernel");
+    }
+
+    #[test]
+    fn a_renamed_field_is_named() {
+        let (_, btf) = matrix().pop().unwrap();
+        let mut bytes = btf.bytes().to_vec();
+        let name = b"\0start_boottime\0";
+        let at = bytes.windows(name.len()).position(|window| window == name).unwrap();
+        bytes[at + 1] = b'S';
+        let error = resolve(&Btf::parse(bytes).unwrap()).unwrap_err();
+        assert!(error.to_string().contains("task_struct.start_boottime"), "{error}");
     }
 
     #[test]

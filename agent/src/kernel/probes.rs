@@ -81,6 +81,8 @@ pub(crate) enum Hook {
     RawTracepoint(&'static str),
     /// The same, with types.
     TypedTracepoint(&'static str),
+    /// A tracepoint once more, where the kernel may pass over the first program: since 7.0, see `again.rs` of the programs.
+    Again(&'static Self),
     /// Tracepoints of the category `syscalls`, by their names. Any of them makes every system call of the
     /// machine take the slow way in and out.
     Syscalls(&'static [&'static str]),
@@ -112,6 +114,10 @@ const fn raw(program: &'static str, tracepoint: &'static str) -> Point {
 
 const fn typed(program: &'static str, tracepoint: &'static str) -> Point {
     Point { program, hook: Hook::TypedTracepoint(tracepoint) }
+}
+
+const fn again(program: &'static str, hook: &'static Hook) -> Point {
+    Point { program, hook: Hook::Again(hook) }
 }
 
 const fn by_raw_tracepoint(points: &'static [Point]) -> Alternative {
@@ -178,17 +184,26 @@ pub(crate) const PROBES: &[Probe] = &[
     Probe {
         name: "exit",
         gives: "exit",
-        alternatives: &[by_raw_tracepoint(&[raw("process_exit", "sched_process_exit")])],
+        alternatives: &[by_raw_tracepoint(&[
+            raw("process_exit", "sched_process_exit"),
+            again("process_exit_again", &Hook::RawTracepoint("sched_process_exit")),
+        ])],
     },
     Probe {
         name: "fork",
         gives: "parents of processes that never exec",
-        alternatives: &[by_raw_tracepoint(&[raw("process_fork", "sched_process_fork")])],
+        alternatives: &[by_raw_tracepoint(&[
+            raw("process_fork", "sched_process_fork"),
+            again("process_fork_again", &Hook::RawTracepoint("sched_process_fork")),
+        ])],
     },
     Probe {
         name: "exec",
         gives: "exec",
-        alternatives: &[by_raw_tracepoint(&[raw("process_exec", "sched_process_exec")])],
+        alternatives: &[by_raw_tracepoint(&[
+            raw("process_exec", "sched_process_exec"),
+            again("process_exec_again", &Hook::RawTracepoint("sched_process_exec")),
+        ])],
     },
     Probe {
         name: "connect",
@@ -199,12 +214,14 @@ pub(crate) const PROBES: &[Probe] = &[
                 points: &[
                     typed("connect_state", "inet_sock_set_state"),
                     typed("connect_ended", "inet_sock_set_state"),
+                    again("connect_again", &Hook::TypedTracepoint("inet_sock_set_state")),
                 ],
                 note: "",
             },
             by_raw_tracepoint(&[
                 raw("connect_state_untyped", "inet_sock_set_state"),
                 raw("connect_ended_untyped", "inet_sock_set_state"),
+                again("connect_again_untyped", &Hook::RawTracepoint("inet_sock_set_state")),
             ]),
         ],
     },

@@ -7,6 +7,9 @@ use aya::{Btf, Ebpf, programs::Iter};
 use tellwire_ebpf::process::Seed;
 use zerocopy::FromBytes as _;
 
+/// What the kernel calls the iterator over tasks: aya looks it up by this name.
+pub(super) const ITERATOR: &str = "bpf_iter_task";
+
 /// Runs the iterator once over all tasks.
 pub(super) fn read(ebpf: &mut Ebpf, types: Option<&Btf>) -> anyhow::Result<Vec<Seed>> {
     let program: &mut Iter = ebpf.program_mut("seed").context("not in the object")?.try_into()?;

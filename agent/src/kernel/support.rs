@@ -1,30 +1,19 @@
 //! What this kernel and this host offer. Facts only; what follows from them is decided elsewhere.
 
-use std::{fs, path::PathBuf};
+use std::fs;
 
 use tellwire_ebpf::settings::Host;
 use thiserror::Error;
 
 use super::{
     btf::Btf,
+    types::Types,
     uretprobe::{UprobeEvents, try_out},
 };
 use crate::{
     config::Auth,
     host::{Hierarchies, HostRoot},
 };
-
-/// Where the kernel gives its types.
-pub(crate) const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
-
-/// Why the agent cannot even try.
-#[derive(Debug, Error)]
-pub(crate) enum SupportError {
-    #[error("reading {0}: {1}: the kernel must be built with CONFIG_DEBUG_INFO_BTF=y")]
-    NoBtf(PathBuf, std::io::Error),
-    #[error("{0} is not BTF of this byte order")]
-    BadBtf(PathBuf),
-}
 
 /// Why the agent may not.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -65,13 +54,11 @@ pub(crate) struct Support {
 }
 
 impl Support {
-    /// Asks the kernel; gives its types as well, since they are large and wanted once.
+    /// Asks the kernel.
     ///
     /// Where returns in libraries are to be probed, a child tries out what that does to a confined process.
-    pub(crate) fn detect(host: &HostRoot, scoped: bool, probed: Probed) -> Result<(Self, Btf), SupportError> {
-        let path = PathBuf::from(VMLINUX);
-        let bytes = fs::read(&path).map_err(|error| SupportError::NoBtf(path.clone(), error))?;
-        let btf = Btf::parse(bytes).ok_or(SupportError::BadBtf(path))?;
+    pub(crate) fn detect(host: &HostRoot, types: &Types, scoped: bool, probed: Probed) -> Self {
+        let btf = &types.btf;
         let hierarchies = host.hierarchies();
         let v1_subsystem = hierarchies
             .v1
@@ -84,6 +71,7 @@ impl Support {
                 UprobeEvents::detect().and_then(try_out).err().map(|error| format!("{error:#}"))
             }
         };
+        let release = rustix::system::uname().release().to_string_lossy().into_owned();
         let facts = Host {
             v1_subsystem: v1_subsystem.unwrap_or(u32::MAX),
             v1_hierarchy: hierarchies.v1.as_ref().map_or(0, |v1| v1.hierarchy),
@@ -92,13 +80,19 @@ impl Support {
             typed_task: u32::from(btf.enumerator("bpf_func_id", "BPF_FUNC_get_current_task_btf").is_some()),
             entry_probes_alone: u32::from(no_returns.is_some()),
             roots_told: u32::from(probed != Probed::Nothing),
-            reserved: 0,
+            preemptible: u32::from(has_preemptible_tracepoints(&release, btf)),
             credential_calls: CREDENTIAL_CALLS,
             exec_path_registers: EXEC_PATH_REGISTERS,
         };
-        let release = rustix::system::uname().release().to_string_lossy().into_owned();
-        Ok((Self { release, hierarchies, facts, no_returns }, btf))
+        Self { release, hierarchies, facts, no_returns }
     }
+}
+
+/// Since 7.0 tracepoints are guarded by `tracepoint_srcu`, and no more by switching preemption off. A variable of that name
+/// was there before 6.13 too, for tracepoints of idle CPUs: so the release counts as well.
+fn has_preemptible_tracepoints(release: &str, btf: &Btf) -> bool {
+    let major = release.split('.').next().and_then(|major| major.parse::<u32>().ok());
+    major.is_some_and(|major| major >= 7) && btf.has_variable("tracepoint_srcu")
 }
 
 // include/uapi/linux/capability.h (v6.18). CAP_SYS_ADMIN stood for the others before 5.8, and still does.

@@ -169,3 +169,30 @@ fn a_reader_that_has_gone_is_no_error() {
     let status = command.stdout(writer).status().expect("the command");
     assert!(status.success(), "{status}");
 }
+
+/// Types of a file: those of the running kernel are taken, and no others.
+#[test]
+fn types_of_a_file_must_be_the_running_kernel_s() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let own = fs::read("/sys/kernel/btf/vmlinux").expect("the kernel's types");
+    let mut foreign = own.clone();
+    // A letter of the last name: whatever it was, the file is another kernel's now.
+    let letter = foreign.len() - 2;
+    foreign[letter] ^= 1;
+    for (name, bytes, status, said) in [
+        ("own", own.as_slice(), 0, ""),
+        ("foreign", &foreign, 64, "of another kernel"),
+        ("broken", b"no types", 64, "neither BTF"),
+    ] {
+        let path = folder.path().join(name);
+        fs::write(&path, bytes).expect("a file");
+        let check = output(tellwire(["check", "--json", "--btf"]).arg(&path));
+        let stderr = String::from_utf8_lossy(&check.stderr).into_owned();
+        assert_eq!(check.status.code(), Some(status), "{name}: {stderr}");
+        assert!(stderr.contains(said), "{name}: {stderr}");
+        if status == 0 {
+            let report: Value = serde_json::from_slice(&check.stdout).expect("JSON");
+            assert_eq!(report["btf"], json!(path));
+        }
+    }
+}

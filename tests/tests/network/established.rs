@@ -4,12 +4,16 @@ use std::{
     io::Write as _,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     os::fd::AsFd as _,
+    path::Path,
     sync::atomic::{AtomicBool, Ordering::Relaxed},
     thread,
     time::Duration,
 };
 
-use rustix::net::{AddressFamily, SocketFlags, bind, connect};
+use rustix::{
+    io::Errno,
+    net::{AddressFamily, SocketFlags, bind, connect},
+};
 use serde_json::json;
 use tellwire_tests::{Agent, at, fork, net, program::Program, raced::RacedAddress, sys};
 
@@ -210,8 +214,14 @@ fn a_multipath_connect_is_told_once() {
     let agent = Agent::shared();
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("listening");
     let to = net::address(&listener);
+    if !Path::new("/proc/sys/net/mptcp").exists() {
+        // A kernel that was built without it, as Debian's 5.10: there is no such connect to tell.
+        let refused = net::stream_socket_of(AddressFamily::INET, MULTIPATH).expect_err("no such protocol");
+        assert_eq!(refused, Errno::PROTONOSUPPORT);
+        return;
+    }
     let mut child = agent.fork(|| {
-        let socket = net::stream_socket_of(AddressFamily::INET, MULTIPATH);
+        let socket = net::stream_socket_of(AddressFamily::INET, MULTIPATH).expect("a socket");
         connect(&socket, &to).expect("a connection");
         ends(&socket.into())
     });

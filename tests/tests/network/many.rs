@@ -6,7 +6,7 @@ use std::{
 };
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tellwire_tests::{Agent, Ledger, net};
+use tellwire_tests::{Agent, Ledger, is_degraded, net};
 
 const EACH: u64 = 250;
 
@@ -54,9 +54,17 @@ fn connects_from_all_sides_at_once_are_counted_to_the_last_one() {
     });
     agent.settle(&mut child);
     child.join();
-    agent.expect_metric("tellwire_connects_total", &[("outcome", "established")], THREADS * EACH);
-    agent.expect_metric("tellwire_connects_total", &[], THREADS * EACH);
-    agent.expect_metric("tellwire_lines_total", &[("action", "connect")], THREADS * EACH);
+    let mut told = THREADS * EACH;
+    if is_degraded("runs_skipped_under_preemption") {
+        // Seldom all programs on a change of state are passed over; the kernel says how many runs were.
+        told = agent.metric("tellwire_connects_total", &[("outcome", "established")]);
+        let missed = agent.metric("tellwire_probe_missed_total", &[("probe", "connect")]);
+        assert!(told <= THREADS * EACH && told + missed >= THREADS * EACH, "{told} told, {missed} missed");
+        assert!(told >= THREADS * EACH * 99 / 100, "{told} told, {missed} missed");
+    }
+    agent.expect_metric("tellwire_connects_total", &[("outcome", "established")], told);
+    agent.expect_metric("tellwire_connects_total", &[], told);
+    agent.expect_metric("tellwire_lines_total", &[("action", "connect")], told);
     agent.expect_metric("tellwire_ledger_balanced", &[], 1);
 }
 

@@ -3,7 +3,9 @@
 use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _, path::Path};
 
 use serde_json::json;
-use tellwire_tests::{Agent, attached_by, program, sys};
+#[cfg(target_arch = "x86_64")]
+use tellwire_tests::attached_by;
+use tellwire_tests::{Agent, program, sys};
 
 #[test]
 fn an_exec_that_fails_says_why_and_on_what() {

@@ -1,26 +1,88 @@
 #!/bin/sh
-# PID 1 of the test VM: mount, run every test binary, say how it went, power off.
+# PID 1 of the test VM: mount, run `tellwire check`, then every test binary, say how it went, power off.
+# What to do differently stands on the kernel's command line, as tellwire.NAME=VALUE.
 # Whatever stops it early panics the kernel, which ends QEMU without the EXIT line: a failure.
 
 export PATH=/bin HOME=/tmp RUST_BACKTRACE=1 TELLWIRE_BIN=/bin/tellwire TELLWIRE_VM=1
 
 mount -t proc proc /proc
+option() {
+    for word in $(cat /proc/cmdline); do
+        case $word in "tellwire.$1="*) echo "${word#*=}" ;; esac
+    done
+}
+configuration=$(option configuration)
+
 mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
 mount -t tmpfs tmpfs /tmp
-mount -t cgroup2 cgroup2 /sys/fs/cgroup
-mount -t bpf bpf /sys/fs/bpf
-mount -t tracefs tracefs /sys/kernel/tracing
+# Tests write their trees here, and 5.10 knows no `exec` on what the root file system gives.
+chmod 1777 /tmp
 mount -t securityfs securityfs /sys/kernel/security
+mount -t debugfs debugfs /sys/kernel/debug 2>/dev/null
+
+v1() {
+    for controller in cpuset cpu,cpuacct memory pids; do
+        mkdir -p "/sys/fs/cgroup/$controller"
+        # A kernel may be built without one of them.
+        mount -t cgroup -o "$controller" cgroup "/sys/fs/cgroup/$controller" 2>/dev/null || rmdir "/sys/fs/cgroup/$controller"
+    done
+}
+case $configuration in
+cgroup-v1)
+    mount -t tmpfs tmpfs /sys/fs/cgroup
+    v1
+    ;;
+cgroup-hybrid)
+    mount -t tmpfs tmpfs /sys/fs/cgroup
+    v1
+    mkdir /sys/fs/cgroup/unified
+    mount -t cgroup2 cgroup2 /sys/fs/cgroup/unified
+    ;;
+*) mount -t cgroup2 cgroup2 /sys/fs/cgroup ;;
+esac
+mount -t bpf bpf /sys/fs/bpf
+case $configuration in
+no-tracefs) umount /sys/kernel/debug ;;
+*) mount -t tracefs tracefs /sys/kernel/tracing ;;
+esac
+case $configuration in
+unprivileged-bpf-disabled) echo 2 >/proc/sys/kernel/unprivileged_bpf_disabled ;;
+btf-file)
+    # A kernel that gives no types, and a file that has them.
+    cp /sys/kernel/btf/vmlinux /tmp/kernel.btf
+    mount -t tmpfs tmpfs /sys/kernel/btf
+    export TELLWIRE_BTF=/tmp/kernel.btf
+    ;;
+cpu-hotplug)
+    # One CPU comes and goes for as long as the tests run.
+    (while :; do
+        echo 0 >/sys/devices/system/cpu/cpu1/online
+        usleep 200000
+        echo 1 >/sys/devices/system/cpu/cpu1/online
+        usleep 300000
+    done) &
+    ;;
+esac
 ip link set lo up
-echo "Linux $(uname -r), LSMs: $(cat /sys/kernel/security/lsm)"
+echo "VM: Linux $(uname -r), $(uname -m), LSMs: $(cat /sys/kernel/security/lsm), lockdown: $(cat /sys/kernel/security/lockdown 2>/dev/null)"
+echo "VM: CPUs: $(cat /sys/devices/system/cpu/possible), preemption: $(cat /sys/kernel/debug/sched/preempt /sys/kernel/debug/sched_preempt 2>/dev/null)"
 
 cd /tmp
-filter=$(cat /etc/test-filter)
 exit=0
-for test in /tests/*; do
-    echo "-- ${test##*/}"
-    "$test" --test-threads=1 ${filter:+"$filter"} || exit=$?
+if [ "$(option what)" = btf ]; then
+    echo "BTF-BEGIN"
+    gzip -c /sys/kernel/btf/vmlinux | base64
+    echo "BTF-END"
+else
+    echo "CHECK-BEGIN"
+    tellwire check --json || exit=$?
+    echo "CHECK-END"
+fi
+filter=$(option filter)
+for test in $(option tests | tr , ' '); do
+    echo "-- $test"
+    "/tests/$test" --test-threads=1 ${filter:+"$filter"} || exit=$?
 done
 
 # Setting the terminal waits until the console has sent everything; powering off does not.

@@ -6,37 +6,102 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use xshell::{Shell, cmd};
+use xshell::Shell;
 
-use crate::{packages, run, say, setup};
+use super::debian::{Apt, Archive, Suite};
+use crate::{build::Arch, say, setup};
+
+/// A release of the matrix, and where Debian has it: the suite with the newest first.
+pub(super) struct Release {
+    pub(super) name: &'static str,
+    suites: &'static [Suite],
+}
+
+const fn updates(name: &'static str) -> Suite {
+    Suite { name, archive: Archive::Security }
+}
+
+const fn main(name: &'static str) -> Suite {
+    Suite { name, archive: Archive::Main }
+}
+
+/// The matrix, oldest first. `7` is the newest that there is.
+pub(super) const MATRIX: [Release; 4] = [
+    Release { name: "5.10", suites: &[updates("bullseye-security"), main("bullseye")] },
+    Release { name: "6.1", suites: &[updates("bookworm-security"), main("bookworm")] },
+    Release { name: "6.12", suites: &[updates("trixie-security"), main("trixie")] },
+    Release { name: "7", suites: &[main("trixie-backports"), main("sid")] },
+];
+
+/// Has busybox for every machine type.
+const PROGRAMS: Suite = main("bookworm");
+
+/// A kernel to boot.
+#[derive(Clone, Debug)]
+pub(crate) struct Image {
+    /// What `uname -r` will say, or the path that was asked for.
+    pub(crate) name: String,
+    pub(crate) path: PathBuf,
+}
 
 /// The image of the newest cloud kernel of a release (`6.1`), or the image that `release` names by path.
-pub(super) fn image(sh: &Shell, release: &str) -> Result<PathBuf> {
+pub(super) fn image(sh: &Shell, release: &str, arch: Arch) -> Result<Image> {
     if release.contains('/') {
         ensure!(Path::new(release).is_file(), "{release} is no kernel image");
-        return Ok(release.into());
+        return Ok(Image { name: release.into(), path: release.into() });
     }
-    let kernels = setup::cache_dir()?.join("kernels");
-    if let Some(package) = newest(&cached(&kernels)?, release) {
-        say(format_args!("{package}, from the cache"));
-        return Ok(kernels.join(package).join("vmlinuz"));
-    }
-    ensure!(
-        run::on_path("apt-get"),
-        "kernels come from Debian's packages, and apt-get is missing: name an image, `--kernel /path/to/vmlinuz`"
-    );
-    let package = match newest(&offered(sh, release)?, release) {
+    let known = MATRIX.iter().find(|known| known.name == release).with_context(|| {
+        let known = MATRIX.map(|known| known.name).join(", ");
+        format!("{release} is not in the matrix ({known}): name an image, `--kernel /path/to/vmlinuz`")
+    })?;
+    let cache = setup::cache_dir()?;
+    let kernels = cache.join("kernels");
+    let package = match newest(&cached(&kernels)?, release, arch) {
         Some(package) => package,
-        None if run::is_root() => {
-            packages::update(sh)?;
-            newest(&offered(sh, release)?, release)
-                .with_context(|| format!("no cloud kernel {release} in apt"))?
-        }
-        None => {
-            bail!("apt offers no cloud kernel {release}: `sudo apt-get update`, or add the suite that has it")
-        }
+        None => fetch(sh, &cache, &kernels, known, arch)?,
     };
-    download(sh, &kernels, &package)
+    let name = package.trim_start_matches("linux-image-").to_owned();
+    Ok(Image { name, path: kernels.join(package).join("vmlinuz") })
+}
+
+/// Downloads the newest image of a release. A suite's lists may name what its mirror has no longer; then the next suite
+/// is asked.
+fn fetch(sh: &Shell, cache: &Path, kernels: &Path, release: &Release, arch: Arch) -> Result<String> {
+    let mut failures = Vec::new();
+    for suite in release.suites {
+        let outcome = Apt::of(sh, cache, *suite, arch).and_then(|apt| {
+            let package = newest(&apt.names("linux-image-")?, release.name, arch).with_context(|| {
+                format!("no cloud kernel {} for {} in {}", release.name, arch.go(), suite.name)
+            })?;
+            download(&apt, kernels, &package).map(|()| package)
+        });
+        match outcome {
+            Ok(package) => return Ok(package),
+            Err(error) => {
+                say(format_args!("not from {}: {error:#}", suite.name));
+                failures.push(format!("{}: {error:#}", suite.name));
+            }
+        }
+    }
+    bail!("no kernel {} for {}: {}", release.name, arch.go(), failures.join("; "))
+}
+
+/// A static busybox for a machine type that is not this one.
+pub(super) fn busybox(sh: &Shell, arch: Arch) -> Result<PathBuf> {
+    let cache = setup::cache_dir()?;
+    let kept = cache.join(format!("busybox-{}", arch.go()));
+    if !kept.is_file() {
+        let apt = Apt::of(sh, &cache, PROGRAMS, arch)?;
+        say(format_args!("downloading busybox-static for {}", arch.go()));
+        within(&cache, |work| {
+            apt.unpack("busybox-static", work)?;
+            let places = ["root/bin/busybox", "root/usr/bin/busybox"].map(|place| work.join(place));
+            let program =
+                places.iter().find(|place| place.is_file()).context("the package holds no busybox")?;
+            fs::rename(program, &kept).context("keeping busybox")
+        })?;
+    }
+    Ok(kept)
 }
 
 fn cached(kernels: &Path) -> Result<String> {
@@ -53,16 +118,11 @@ fn cached(kernels: &Path) -> Result<String> {
     Ok(names)
 }
 
-fn offered(sh: &Shell, release: &str) -> Result<String> {
-    let pattern = format!("^linux-image-{}[.-].*-cloud-amd64$", release.replace('.', "\\."));
-    cmd!(sh, "apt-cache search --names-only {pattern}").quiet().read().context("asking apt for kernels")
-}
-
-/// The newest image of a release among the first words of lines. Meta packages and debug symbols are none.
-fn newest(packages: &str, release: &str) -> Option<String> {
-    let names = packages.lines().filter_map(|line| line.split_whitespace().next());
-    let versions = names.filter_map(|name| {
-        let version = name.strip_prefix("linux-image-")?.strip_suffix("-cloud-amd64")?;
+/// The newest image of a release among lines. Meta packages and debug symbols are none.
+fn newest(packages: &str, release: &str, arch: Arch) -> Option<String> {
+    let suffix = format!("-cloud-{}", arch.go());
+    let versions = packages.lines().filter_map(|name| {
+        let version = name.strip_prefix("linux-image-")?.strip_suffix(&suffix)?;
         let rest = version.strip_prefix(release)?.strip_prefix(['.', '-'])?;
         let concrete = rest.starts_with(|c: char| c.is_ascii_digit());
         concrete.then(|| (numbers(version), name))
@@ -74,68 +134,88 @@ fn numbers(version: &str) -> Vec<u64> {
     version.split(|c: char| !c.is_ascii_digit()).filter_map(|part| part.parse().ok()).collect()
 }
 
-fn download(sh: &Shell, kernels: &Path, package: &str) -> Result<PathBuf> {
+fn download(apt: &Apt<'_>, kernels: &Path, package: &str) -> Result<()> {
     say(format_args!("downloading {package} into {}", kernels.display()));
-    // A folder of this process, and a rename at the end: an interrupted download is never taken for a kernel.
-    let work = kernels.join(format!(".{}", std::process::id()));
-    fs::create_dir_all(&work).with_context(|| format!("creating {}", work.display()))?;
-    let unpacked = unpack(sh, &work, package);
-    let moved = unpacked.and_then(|image| {
+    within(kernels, |work| {
+        // Since 7.x the package of this name holds nothing, and depends on the one that does.
+        let binary = package.replacen("linux-image-", "linux-binary-", 1);
+        let split = apt.show(package)?.contains(&binary);
+        apt.unpack(if split { &binary } else { package }, work)?;
+        let image = find(&work.join("root"), "vmlinuz-")?
+            .or(find(&work.join("root"), "vmlinuz")?)
+            .context("the package holds no kernel")?;
         let folder = kernels.join(package);
         fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
-        let kept = folder.join("vmlinuz");
-        fs::rename(&image, &kept).with_context(|| format!("moving {}", image.display()))?;
-        Ok(kept)
-    });
+        // A rename at the end: an interrupted download is never taken for a kernel.
+        fs::rename(&image, folder.join("vmlinuz")).context("keeping a kernel")
+    })
+}
+
+/// Runs `task` with a folder of this process's own, which goes afterwards.
+fn within(folder: &Path, task: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let work = folder.join(format!(".{}", std::process::id()));
+    fs::create_dir_all(&work).with_context(|| format!("creating {}", work.display()))?;
+    let outcome = task(&work);
     fs::remove_dir_all(&work).with_context(|| format!("removing {}", work.display()))?;
-    moved
+    outcome
 }
 
-fn unpack(sh: &Shell, work: &Path, package: &str) -> Result<PathBuf> {
-    let _folder = sh.push_dir(work);
-    // As root apt downloads as a user of its own, which may not enter the cache: that is worth no warning.
-    cmd!(sh, "apt-get -qq -o APT::Sandbox::User=root download {package}")
-        .quiet()
-        .run()
-        .with_context(|| format!("downloading {package}"))?;
-    let archive = only(work, |name| name.starts_with(package))?;
-    cmd!(sh, "dpkg-deb --extract {archive} root")
-        .quiet()
-        .run()
-        .with_context(|| format!("unpacking {package}"))?;
-    only(&work.join("root/boot"), |name| name.starts_with("vmlinuz-"))
-}
-
-fn only(folder: &Path, wanted: impl Fn(&str) -> bool) -> Result<PathBuf> {
+/// A file below `folder` whose name begins so.
+fn find(folder: &Path, beginning: &str) -> Result<Option<PathBuf>> {
     for entry in fs::read_dir(folder).with_context(|| format!("reading {}", folder.display()))? {
         let entry = entry?;
-        if entry.file_name().to_str().is_some_and(&wanted) {
-            return Ok(entry.path());
+        let path = entry.path();
+        if entry.file_type()?.is_dir() {
+            if let Some(found) = find(&path, beginning)? {
+                return Ok(Some(found));
+            }
+        } else if entry.file_name().to_string_lossy().starts_with(beginning) {
+            return Ok(Some(path));
         }
     }
-    bail!("the package holds no kernel")
+    Ok(None)
+}
+
+/// Releases that `--kernel` names: one, or all of the matrix.
+pub(super) fn releases(asked: &str) -> Vec<String> {
+    match asked {
+        "all" => MATRIX.iter().map(|release| release.name.to_owned()).collect(),
+        one => one.split(',').map(str::to_owned).collect(),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::newest;
+    use crate::build::Arch;
 
-    const OFFERED: &str = "linux-image-6.1.0-9-cloud-amd64 - Linux 6.1 for x86-64 cloud (signed)\n\
-        linux-image-6.1.0-56-cloud-amd64 - Linux 6.1 for x86-64 cloud (signed)\n\
-        linux-image-6.1.0-57-cloud-amd64-dbg - Debug symbols\n\
-        linux-image-6.12-cloud-amd64 - Linux for x86-64 cloud (meta-package)\n\
-        linux-image-6.12.113+deb12-cloud-amd64 - Linux 6.12\n\
-        linux-image-6.12.9+deb12-cloud-amd64 - Linux 6.12\n";
+    const OFFERED: &str = "linux-image-6.1.0-9-cloud-amd64\n\
+        linux-image-6.1.0-56-cloud-amd64\n\
+        linux-image-6.1.0-57-cloud-amd64-dbg\n\
+        linux-image-6.1.0-58-cloud-amd64-unsigned\n\
+        linux-image-6.1.0-59-cloud-arm64\n\
+        linux-image-6.12-cloud-amd64\n\
+        linux-image-6.12.113+deb12-cloud-amd64\n\
+        linux-image-6.12.9+deb12-cloud-amd64\n\
+        linux-image-7.0.13+deb13-cloud-amd64\n\
+        linux-image-7.3.4+deb13-cloud-amd64\n";
 
-    #[test]
-    fn the_newest_image_is_chosen_by_number() {
-        assert_eq!(newest(OFFERED, "6.1").as_deref(), Some("linux-image-6.1.0-56-cloud-amd64"));
-        assert_eq!(newest(OFFERED, "6.12").as_deref(), Some("linux-image-6.12.113+deb12-cloud-amd64"));
+    fn found(release: &str) -> Option<String> {
+        newest(OFFERED, release, Arch::X86_64)
     }
 
     #[test]
-    fn another_release_is_none() {
-        assert_eq!(newest(OFFERED, "5.10"), None);
-        assert_eq!(newest("linux-image-cloud-amd64 - meta\n", "6.1"), None);
+    fn the_newest_image_is_chosen_by_number() {
+        assert_eq!(found("6.1").as_deref(), Some("linux-image-6.1.0-56-cloud-amd64"));
+        assert_eq!(found("6.12").as_deref(), Some("linux-image-6.12.113+deb12-cloud-amd64"));
+        assert_eq!(found("7").as_deref(), Some("linux-image-7.3.4+deb13-cloud-amd64"));
+    }
+
+    #[test]
+    fn another_release_or_machine_is_none() {
+        assert_eq!(found("5.10"), None);
+        assert_eq!(newest("linux-image-cloud-amd64\n", "6.1", Arch::X86_64), None);
+        let arm = newest(OFFERED, "6.1", Arch::Aarch64);
+        assert_eq!(arm.as_deref(), Some("linux-image-6.1.0-59-cloud-arm64"));
     }
 }

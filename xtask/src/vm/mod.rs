@@ -1,135 +1,196 @@
-//! `cargo xtask vm`: the live tests on another kernel, in QEMU without acceleration.
+//! `cargo xtask vm`: the live tests on other kernels, machine types and configurations, in QEMU without acceleration.
 //!
-//! The guest is a kernel and an initramfs: busybox, the static agent, the static test binaries and `init.sh`.
-//! Its last line says how it went; without that line it failed, whatever QEMU's exit status.
+//! The guest is a kernel and an initramfs (`guest`). A boot is a [`Job`] (`machine`): `tellwire check`, then the tests. Its last
+//! line says how it went; without that line it failed, whatever QEMU's exit status.
 
+mod configuration;
+mod debian;
+mod guest;
 mod initramfs;
 mod kernel;
+mod machine;
+mod table;
 
 use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-    time::Duration,
+    collections::VecDeque,
+    path::PathBuf,
+    sync::{Mutex, PoisonError},
+    thread,
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use clap::Args;
-use xshell::{Shell, cmd};
+use serde_json::Value;
+use xshell::Shell;
 
-use self::initramfs::Archive;
+use self::{
+    configuration::Configuration,
+    kernel::Image,
+    machine::{Job, Outcome},
+};
 use crate::{
-    build::{self, Arch, Executable, Linking, Profile, Purpose},
+    build::Arch,
     packages::{self, Need},
     say, setup,
-    stream::{self, Limit},
     summary::{Summary, stage},
+    verify,
 };
 
-pub(crate) const DEFAULT_KERNEL: &str = "6.1";
-
-/// The files of `tests/tests` that run in a VM. The others need the distribution's programs.
-const TESTS: [&str; 3] = ["process", "network", "privilege"];
-
-const LIMIT: Duration = Duration::from_mins(15);
-const BUSYBOX: &str = "/bin/busybox";
-const LINKING: Linking = Linking::Static(Arch::X86_64);
+/// What `cargo xtask test` boots: the oldest kernel and the newest.
+pub(crate) const OLDEST_AND_NEWEST: &str = "5.10,7";
 
 #[derive(Args)]
 pub(crate) struct Options {
-    /// A release of Debian's cloud kernels, or the path of a kernel image.
-    #[arg(long, default_value = DEFAULT_KERNEL)]
+    /// Releases of Debian's cloud kernels, with commas between; `all` for the matrix; or the path of a kernel image.
+    #[arg(long, default_value = "6.1")]
     kernel: String,
+    /// The machine type: `x86_64`, `aarch64`, or `all`.
+    #[arg(long, default_value = Arch::HOST.machine())]
+    arch: String,
+    /// How the machine is set up, with commas between; `all` for all of them; without it plainly.
+    #[arg(long)]
+    configuration: Option<String>,
+    /// Machines that run at the same time.
+    #[arg(long, default_value_t = 2)]
+    jobs: usize,
     /// Run only tests whose name contains this.
     filter: Option<String>,
 }
 
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let Options { kernel, filter } = options;
     let sh = setup::ready()?;
-    stage(&format!("live tests on Linux {kernel}"), || tests(&sh, kernel, filter.as_deref())).conclude()
+    stage("live tests on other kernels", || tests(&sh, options)).conclude()
 }
 
-/// Builds what the guest runs, boots it, and counts its tests.
-pub(crate) fn tests(sh: &Shell, kernel: &str, filter: Option<&str>) -> Result<Summary> {
+/// The live tests on these kernels, as they are run by `cargo xtask test`.
+pub(crate) fn on_kernels(sh: &Shell, kernels: &str, filter: Option<&str>) -> Result<Summary> {
+    let options = Options {
+        kernel: kernels.into(),
+        arch: Arch::HOST.machine().into(),
+        configuration: None,
+        jobs: 2,
+        filter: filter.map(Into::into),
+    };
+    tests(sh, &options)
+}
+
+/// The kernels' types, compressed and in base 64, by release and machine type.
+pub(crate) fn types(sh: &Shell, kernels: &str, arch: &str) -> Result<Vec<(String, Arch, String)>> {
+    let guests = guests(sh, kernels, arch)?;
+    let jobs: Vec<Job<'_>> = guests
+        .iter()
+        .map(|guest| Job { tests: &[], gives_types: true, ..guest.job(&configuration::PLAIN) })
+        .collect();
+    let outcomes = all(&jobs, 2);
+    guests
+        .iter()
+        .zip(outcomes)
+        .map(|(guest, outcome)| Ok((guest.release.clone(), guest.arch, outcome?.types)))
+        .collect()
+}
+
+/// What `tellwire check --json` says on these kernels, by release and machine type.
+pub(crate) fn checks(sh: &Shell, kernels: &str, arch: &str) -> Result<Vec<(String, Arch, Value)>> {
+    let guests = guests(sh, kernels, arch)?;
+    let jobs: Vec<Job<'_>> =
+        guests.iter().map(|guest| Job { tests: &[], ..guest.job(&configuration::PLAIN) }).collect();
+    let outcomes = all(&jobs, 2);
+    let check = |outcome: Result<Outcome>| outcome?.check.context("`tellwire check` said nothing");
+    guests
+        .iter()
+        .zip(outcomes)
+        .map(|(guest, outcome)| Ok((guest.release.clone(), guest.arch, check(outcome)?)))
+        .collect()
+}
+
+/// Builds what the guests run, boots them, and counts their tests.
+fn tests(sh: &Shell, options: &Options) -> Result<Summary> {
+    let configurations = configuration::named(options.configuration.as_deref())?;
+    let guests = guests(sh, &options.kernel, &options.arch)?;
+    let jobs: Vec<Job<'_>> = guests
+        .iter()
+        .flat_map(|guest| configurations.iter().map(move |configuration| guest.job(configuration)))
+        .map(|job| Job { filter: options.filter.as_deref(), ..job })
+        .collect();
+    let outcomes = all(&jobs, options.jobs);
+    let rows: Vec<_> = jobs.iter().zip(&outcomes).collect();
+    say(table::render(&rows));
+    let verified = stage("what the programs cost the verifier", || {
+        let plain =
+            guests.iter().flat_map(|guest| configurations.iter().map(move |known| (guest, known.name)));
+        let checks = plain.zip(&outcomes).filter(|((_, configuration), _)| configuration.is_empty());
+        let checks = checks.filter_map(|((guest, _), outcome)| {
+            let check = outcome.as_ref().ok()?.check.as_ref()?;
+            Some((format!("{} {}", guest.release, guest.arch.machine()), check))
+        });
+        verify::compare_checks(&checks.collect::<Vec<_>>())
+    });
+    Ok(outcomes
+        .into_iter()
+        .map(|outcome| outcome.map_or(Summary::BROKEN, |outcome| outcome.summary))
+        .chain([verified])
+        .sum())
+}
+
+/// A kernel, and what it is booted with.
+struct Guest {
+    /// As it was asked for.
+    release: String,
+    kernel: Image,
+    arch: Arch,
+    initramfs: PathBuf,
+}
+
+impl Guest {
+    fn job<'a>(&'a self, configuration: &'a Configuration) -> Job<'a> {
+        let Self { kernel, arch, initramfs, .. } = self;
+        let arch = *arch;
+        Job { kernel, arch, initramfs, configuration, tests: &guest::TESTS, filter: None, gives_types: false }
+    }
+}
+
+/// Kernels are fetched before anything is built: what is missing shows at once.
+fn guests(sh: &Shell, kernels: &str, arch: &str) -> Result<Vec<Guest>> {
+    let archs: Vec<Arch> = match arch {
+        "all" => Arch::ALL.to_vec(),
+        one => Arch::ALL.into_iter().filter(|known| known.machine() == one).collect(),
+    };
+    ensure!(!archs.is_empty(), "no machine type {arch}: x86_64, aarch64, all");
     packages::ensure(sh, Need::Vm)?;
-    let kernel = kernel::image(sh, kernel)?;
-    let agent = build::agent(sh, Profile::Release, LINKING)?;
-    let tests = test_binaries(sh)?;
-    let initramfs = pack(sh, &agent, &tests, filter)?;
-    boot(&kernel, &initramfs)
-}
-
-fn test_binaries(sh: &Shell) -> Result<Vec<Executable>> {
-    let build = cmd!(sh, "cargo test --no-run --package tellwire-tests");
-    let mut tests = build::executables(build.args(build::flags(Profile::Release, LINKING)).into())?;
-    tests.retain(|test| test.purpose == Purpose::IntegrationTest && TESTS.contains(&test.name.as_str()));
-    ensure!(!tests.is_empty(), "none of the tests for a VM is there: {}", TESTS.join(", "));
-    Ok(tests)
-}
-
-fn pack(sh: &Shell, agent: &Path, tests: &[Executable], filter: Option<&str>) -> Result<PathBuf> {
-    let read = |path: &Path| fs::read(path).with_context(|| format!("reading {}", path.display()));
-    let busybox = read(Path::new(BUSYBOX))?;
-    ensure!(build::is_static(&busybox), "{BUSYBOX} is not static: `apt-get install busybox-static`");
-
-    let mut archive = Archive::default();
-    for directory in ["bin", "dev", "etc", "proc", "root", "sys", "tests", "tmp"] {
-        archive.directory(directory)?;
+    let mut guests = Vec::new();
+    for arch in archs {
+        if arch != Arch::HOST {
+            packages::ensure(sh, Need::ForeignVm)?;
+        }
+        let releases = kernel::releases(kernels);
+        let images: Vec<Image> =
+            releases.iter().map(|release| kernel::image(sh, release, arch)).collect::<Result<_>>()?;
+        let initramfs = guest::pack(sh, arch)?;
+        guests.extend(releases.into_iter().zip(images).map(|(release, kernel)| {
+            let initramfs = initramfs.clone();
+            Guest { release, kernel, arch, initramfs }
+        }));
     }
-    archive.program("init", include_bytes!("init.sh"))?;
-    archive.program("bin/busybox", &busybox)?;
-    for applet in cmd!(sh, "{BUSYBOX} --list").quiet().read()?.lines().filter(|name| *name != "busybox") {
-        archive.link(&format!("bin/{applet}"), "busybox")?;
-    }
-    archive.text("etc/passwd", "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n")?;
-    archive.text("etc/group", "root:x:0:\nnogroup:x:65534:\n")?;
-    archive.text("etc/test-filter", filter.unwrap_or_default())?;
-    archive.program("bin/tellwire", &read(agent)?)?;
-    for Executable { name, path, .. } in tests {
-        archive.program(&format!("tests/{name}"), &read(path)?)?;
-    }
-
-    let folder = setup::root()?.join("target/vm");
-    let path = folder.join("initramfs.cpio");
-    fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
-    fs::write(&path, archive.finish()?).with_context(|| format!("writing {}", path.display()))?;
-    Ok(path)
+    Ok(guests)
 }
 
-fn boot(kernel: &Path, initramfs: &Path) -> Result<Summary> {
-    let mut qemu = Command::new("qemu-system-x86_64");
-    // Emulated even where /dev/kvm exists: on some machines it hangs the guest.
-    qemu.args(["-accel", "tcg", "-cpu", "max", "-m", "1024", "-smp", "2"]);
-    qemu.args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-serial", "stdio"]);
-    qemu.arg("-kernel").arg(kernel).arg("-initrd").arg(initramfs);
-    qemu.args(["-append", "console=ttyS0 quiet panic=-1"]);
-
-    say(format_args!("booting {} with {}", kernel.display(), initramfs.display()));
-    let mut summary = Summary::default();
-    let mut exit = None;
-    stream::watch(qemu, Limit::After(LIMIT), |line| {
-        summary.see(line);
-        exit = marker(line).or(exit);
-    })?;
-    let exit = exit.context("the guest ended without saying how: no `EXIT=` line")?;
-    Ok(summary.checked_by(exit == 0))
-}
-
-/// The guest's last word.
-fn marker(line: &str) -> Option<u8> {
-    line.strip_prefix("EXIT=")?.parse().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::marker;
-
-    #[test]
-    fn the_marker_stands_alone_on_its_line() {
-        assert_eq!(marker("EXIT=0"), Some(0));
-        assert_eq!(marker("EXIT=101"), Some(101));
-        assert_eq!(marker("the line EXIT=0 ends it"), None);
-        assert_eq!(marker("EXIT="), None);
-    }
+/// Runs all jobs, so many at a time; their outcomes are in the order of the jobs.
+fn all(jobs: &[Job<'_>], at_a_time: usize) -> Vec<Result<Outcome>> {
+    let queue: Mutex<VecDeque<usize>> = Mutex::new((0..jobs.len()).collect());
+    let outcomes: Vec<Mutex<Option<Result<Outcome>>>> = jobs.iter().map(|_| Mutex::new(None)).collect();
+    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+    thread::scope(|threads| {
+        for _ in 0..at_a_time.clamp(1, jobs.len().max(1)) {
+            threads.spawn(|| {
+                while let Some(index) = next() {
+                    if let (Some(job), Some(place)) = (jobs.get(index), outcomes.get(index)) {
+                        let outcome = job.run();
+                        *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
+                    }
+                }
+            });
+        }
+    });
+    let taken = outcomes.into_iter().map(|place| place.into_inner().unwrap_or_else(PoisonError::into_inner));
+    taken.map(|outcome| outcome.unwrap_or_else(|| Err(anyhow!("it was not booted")))).collect()
 }

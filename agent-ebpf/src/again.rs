@@ -1,0 +1,40 @@
+//! Programs that stand on a tracepoint twice, since the kernel may pass over the first.
+//!
+//! The kernel does not run a program inside itself: where it is at work on a CPU, it is skipped there. Up to 6.19 only an
+//! interrupt could come in between, and nobody calls exec in one. Since 7.0 ("tracing: Guard `__DECLARE_TRACE()` use of
+//! `__DO_TRACE_CALL()` with SRCU-fast") tracepoints leave preemption on: whoever runs next on that CPU execs unseen. The
+//! second program is another one to the kernel, and tells what the first has not. It is only loaded on such kernels.
+
+use aya_ebpf::{bindings::BPF_NOEXIST, macros::map, maps::LruHashMap};
+
+use crate::{
+    kernel,
+    wire::{Kind, Subject},
+};
+
+/// Key: what was told of a process; value: nothing. Least recently used entries go by themselves: an entry is asked for
+/// once, right after it was made.
+#[map]
+static TOLD: LruHashMap<Told, u8> = LruHashMap::with_max_entries(4096, 0);
+
+#[repr(C)]
+struct Told {
+    kind_and_thread: u64,
+    /// A process id comes again, its start does not.
+    start: u64,
+    exec_id: u64,
+}
+
+/// Whether nobody has told it yet. Always, where the kernel runs every program.
+#[inline(always)]
+pub(crate) fn is_first(kind: Kind, subject: &Subject) -> bool {
+    if !kernel::is_preemptible() {
+        return true;
+    }
+    let told = Told {
+        kind_and_thread: u64::from(kind as u32) << 32 | u64::from(subject.tid),
+        start: subject.start,
+        exec_id: u64::from(subject.exec_id),
+    };
+    TOLD.insert(&told, 0, u64::from(BPF_NOEXIST)).is_ok()
+}

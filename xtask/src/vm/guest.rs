@@ -1,0 +1,67 @@
+//! What the guest finds: busybox, the static agent, the static test binaries and `init.sh`, one archive for each machine type.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use xshell::{Shell, cmd};
+
+use super::{initramfs::Archive, kernel};
+use crate::{
+    build::{self, Arch, Executable, Linking, Profile, Purpose},
+    setup,
+};
+
+/// The files of `tests/tests` that run in a VM. The others need the distribution's programs.
+pub(super) const TESTS: [&str; 3] = ["process", "network", "privilege"];
+
+const BUSYBOX: &str = "/bin/busybox";
+
+/// Builds what the guest runs and packs it; gives the archive's path.
+pub(super) fn pack(sh: &Shell, arch: Arch) -> Result<PathBuf> {
+    let linking = Linking::Static(arch);
+    let agent = build::agent(sh, Profile::Release, linking)?;
+    let tests = test_binaries(sh, linking)?;
+    let read = |path: &Path| fs::read(path).with_context(|| format!("reading {}", path.display()));
+    let busybox = if arch == Arch::HOST { BUSYBOX.into() } else { kernel::busybox(sh, arch)? };
+    let program = read(&busybox)?;
+    ensure!(
+        build::is_static(&program),
+        "{} is not static: `apt-get install busybox-static`",
+        busybox.display()
+    );
+
+    let mut archive = Archive::default();
+    for directory in ["bin", "dev", "etc", "proc", "root", "sys", "tests", "tmp"] {
+        archive.directory(directory)?;
+    }
+    archive.program("init", include_bytes!("init.sh"))?;
+    archive.program("bin/busybox", &program)?;
+    // The same for every machine type, or nearly.
+    for applet in cmd!(sh, "{BUSYBOX} --list").quiet().read()?.lines().filter(|name| *name != "busybox") {
+        archive.link(&format!("bin/{applet}"), "busybox")?;
+    }
+    archive.text("etc/passwd", "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n")?;
+    archive.text("etc/group", "root:x:0:\nnogroup:x:65534:\n")?;
+    archive.program("bin/tellwire", &read(&agent)?)?;
+    for Executable { name, path, .. } in tests {
+        archive.program(&format!("tests/{name}"), &read(&path)?)?;
+    }
+
+    let folder = setup::root()?.join("target/vm");
+    let path = folder.join(format!("initramfs-{}.cpio", arch.go()));
+    fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
+    fs::write(&path, archive.finish()?).with_context(|| format!("writing {}", path.display()))?;
+    Ok(path)
+}
+
+fn test_binaries(sh: &Shell, linking: Linking) -> Result<Vec<Executable>> {
+    let wanted = TESTS.iter().flat_map(|test| ["--test", *test]);
+    let build = cmd!(sh, "cargo test --no-run --package tellwire-tests {wanted...}");
+    let mut tests = build::executables(build.args(build::flags(Profile::Release, linking)).into())?;
+    tests.retain(|test| test.purpose == Purpose::IntegrationTest && TESTS.contains(&test.name.as_str()));
+    ensure!(!tests.is_empty(), "none of the tests for a VM is there: {}", TESTS.join(", "));
+    Ok(tests)
+}
