@@ -41,8 +41,8 @@ use crate::{
     host::HostRoot,
     http::{self, Readiness},
     kernel::{
-        Alive, Kernel, Sources, filter::KernelFilter, ledger::KernelBooks, offsets, options::Options,
-        ring::Usage, support, types,
+        Alive, Kernel, Sources, filter::KernelFilter, ledger::KernelBooks, mapping::Positions, offsets,
+        options::Options, support, types,
     },
     lines::{
         clock::{boot_now, wall_now},
@@ -359,7 +359,7 @@ fn scraped(
     counters: (Arc<KernelBooks>, Arc<Books>, Arc<PamBooks>, Histograms, Arc<RuntimeBooks>),
     judged: (Arc<KernelFilter>, Arc<RuleBooks>),
     outputs: Registry,
-    rings: Vec<(Ring, u64, Usage)>,
+    rings: Vec<(Ring, u64, Positions)>,
     kernel: &Kernel,
     options: &Options,
     support: &support::Support,

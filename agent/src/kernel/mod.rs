@@ -11,6 +11,7 @@ pub(crate) mod degradations;
 pub(crate) mod filter;
 pub(crate) mod ledger;
 pub(crate) mod libraries;
+pub(crate) mod mapping;
 pub(crate) mod offsets;
 pub(crate) mod options;
 pub(crate) mod pam;

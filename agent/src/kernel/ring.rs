@@ -5,118 +5,42 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 
-use aya::maps::{MapData, RingBuf};
-use rustix::{
-    io::Errno,
-    mm::{MapFlags, ProtFlags, mmap},
-    param::page_size,
-};
+use aya::maps::MapData;
 use tellwire_ebpf::wire::{Header, Ring};
+
+use super::mapping::{Mapping, Positions};
 
 /// What is taken from the network ring at a time.
 const BATCH_BYTES: usize = 256 * 1024;
 
 impl AsFd for Reader {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.ring.as_fd()
+        self.ring.fd().as_fd()
     }
 }
 
-/// One ring and its positions.
+/// One ring.
 pub(crate) struct Reader {
-    ring: RingBuf<MapData>,
-    positions: Positions,
+    ring: MapData,
+    mapping: Mapping,
     bytes: usize,
 }
 
-/// The pages in which the kernel and the reader say how far they are.
-#[derive(Debug)]
-struct Positions {
-    consumer: *const u64,
-    producer: *const u64,
-}
-
-// SAFETY: the pages are mapped for the life of the process and only read here.
-#[expect(unsafe_code, reason = "raw pointers are not Send by themselves")]
-unsafe impl Send for Positions {}
-// SAFETY: as above; the reads are single aligned words.
-#[expect(unsafe_code, reason = "raw pointers are not Sync by themselves")]
-unsafe impl Sync for Positions {}
-
 impl Reader {
-    pub(crate) fn new(map: MapData, bytes: usize) -> anyhow::Result<Self> {
-        let positions = Positions::map(&map)?;
-        let ring = RingBuf::try_from(aya::maps::Map::RingBuf(map))?;
-        Ok(Self { ring, positions, bytes })
+    pub(crate) fn new(ring: MapData, bytes: usize) -> anyhow::Result<Self> {
+        let mapping = Mapping::new(ring.fd().as_fd(), bytes)?;
+        Ok(Self { ring, mapping, bytes })
     }
 
-    /// Hands each record to `take`, until `limit` bytes are taken or the ring is empty; returns the bytes.
-    fn drain(&mut self, limit: usize, mut take: impl FnMut(&[u8])) -> usize {
+    /// Hands each record to `take`, until `limit` bytes are taken or the ring is empty.
+    fn drain(&mut self, limit: usize, mut take: impl FnMut(&[u8])) {
         let mut bytes = 0;
-        while bytes < limit {
-            let Some(item) = self.ring.next() else { break };
-            bytes += item.len() + 8;
-            take(&item);
+        while bytes < limit
+            && let Some(taken) = self.mapping.next(&mut take)
+        {
+            bytes += taken;
         }
-        bytes
     }
-
-    fn usage(&self) -> Usage {
-        Usage { consumer: self.positions.consumer, producer: self.positions.producer }
-    }
-}
-
-/// Tells how full a ring is, from anywhere.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Usage {
-    consumer: *const u64,
-    producer: *const u64,
-}
-
-// SAFETY: as for `Positions`.
-#[expect(unsafe_code, reason = "raw pointers are not Send by themselves")]
-unsafe impl Send for Usage {}
-// SAFETY: as for `Positions`.
-#[expect(unsafe_code, reason = "raw pointers are not Sync by themselves")]
-unsafe impl Sync for Usage {}
-
-impl Usage {
-    /// Bytes submitted or reserved, and not yet read.
-    pub(crate) fn used(self) -> u64 {
-        // The consumer first: then the difference is never negative.
-        let (consumer, producer) = (read(self.consumer), read(self.producer));
-        producer.saturating_sub(consumer)
-    }
-}
-
-#[expect(unsafe_code, reason = "the kernel writes this word")]
-fn read(position: *const u64) -> u64 {
-    // SAFETY: the page is mapped for the life of the process, and the word aligned.
-    unsafe { position.read_volatile() }
-}
-
-impl Positions {
-    /// kernel/bpf/ringbuf.c (v6.18): the consumer's page comes first, then the producer's.
-    fn map(ring: &MapData) -> Result<Self, Errno> {
-        Ok(Self { consumer: page(ring, 0)?, producer: page(ring, 1)? })
-    }
-}
-
-#[expect(unsafe_code, reason = "the kernel gives the positions in shared pages")]
-fn page(ring: &MapData, index: u64) -> Result<*const u64, Errno> {
-    let size = page_size();
-    // SAFETY: a new read-only mapping of a page of the ring's own.
-    let address = unsafe {
-        mmap(
-            std::ptr::null_mut(),
-            size,
-            ProtFlags::READ,
-            MapFlags::SHARED,
-            ring.fd().as_fd(),
-            index * size as u64,
-        )
-    }?;
-    Ok(address.cast())
 }
 
 /// The three rings, and the scratch for what is taken from each.
@@ -133,8 +57,8 @@ impl Rings {
     }
 
     /// How full each ring is, with its size in bytes.
-    pub(crate) fn usages(&self) -> Vec<(Ring, u64, Usage)> {
-        self.readers().map(|(ring, reader)| (ring, reader.bytes as u64, reader.usage())).into()
+    pub(crate) fn usages(&self) -> Vec<(Ring, u64, Positions)> {
+        self.readers().map(|(ring, reader)| (ring, reader.bytes as u64, reader.mapping.positions())).into()
     }
 
     pub(crate) fn readers(&self) -> [(Ring, &Reader); Ring::COUNT] {

@@ -29,7 +29,9 @@ use self::encode::Sink;
 use crate::{
     books::{Audit, Books},
     http::MetricsSource,
-    kernel::{Attached, filter::KernelFilter, ledger::KernelBooks, possible_cpus, program_info, ring::Usage},
+    kernel::{
+        Attached, filter::KernelFilter, ledger::KernelBooks, mapping::Positions, possible_cpus, program_info,
+    },
     outputs,
     pam::PamBooks,
     rules::RuleBooks,
@@ -60,7 +62,7 @@ pub(crate) struct Parts {
     pub(crate) probes: Vec<Attached>,
     /// Programs of the probes: statistics are asked from the kernel.
     pub(crate) programs: Vec<(&'static str, OwnedFd)>,
-    pub(crate) rings: Vec<(Ring, u64, Usage)>,
+    pub(crate) rings: Vec<(Ring, u64, Positions)>,
     /// Capacity of maps by name.
     pub(crate) capacities: Vec<(&'static str, u64)>,
     /// The output of `uname -r`.

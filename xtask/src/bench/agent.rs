@@ -99,7 +99,11 @@ impl Agent {
     }
 
     /// Reads until the lines and losses of the work are all there, or for some seconds.
-    pub(super) fn read_when_settled(&self, before: &Reading, done: &Done) -> Result<Reading> {
+    pub(super) fn read_when_settled(
+        &self,
+        before: &Reading,
+        (workload, done): (Workload, &Done),
+    ) -> Result<Reading> {
         let begin = Instant::now();
         loop {
             let reading = self.read()?;
@@ -107,8 +111,9 @@ impl Agent {
             let since = |metric| reading.sum(metric, &[]) - before.sum(metric, &[]);
             let lines = since("tellwire_lines_total");
             let written = since("tellwire_output_events_total");
-            let told = lines + since("tellwire_lines_left_out_total");
-            let settled = waiting < 1.0 && written >= lines && told + reading.lost() >= done.count();
+            // Of this workload alone: others, such as the exits of what was started, come between.
+            let taken = reading.taken(workload) - before.taken(workload);
+            let settled = waiting < 1.0 && written >= lines && taken + reading.lost() >= done.count();
             if settled || begin.elapsed() > Duration::from_secs(5) {
                 return Ok(reading);
             }

@@ -194,7 +194,7 @@ impl Bench {
                 let before = agent.read()?;
                 let cpu_before = agent.cpu_seconds()?;
                 let done = work.run(Some(agent.cgroup()))?;
-                let after = agent.read_when_settled(&before, &done)?;
+                let after = agent.read_when_settled(&before, (workload, &done))?;
                 report.section(&format!("user side at {rate} {}s a second, {profile}", workload.name()));
                 report.figure("reached", done.rate(), "a second");
                 let cpu = (agent.cpu_seconds()? - cpu_before) * 1e6 / done.count();
@@ -228,7 +228,7 @@ impl Bench {
             let agent = Agent::start(&self.binary, "", "file:events.ndjson")?;
             let before = agent.read()?;
             let done = work.run(Some(agent.cgroup()))?;
-            let after = agent.read_when_settled(&before, &done)?;
+            let after = agent.read_when_settled(&before, (workload, &done))?;
             report.section(&format!("{rate} {}s a second at default settings", workload.name()));
             report.figure("reached", done.rate(), "a second");
             report.figure("generated", done.count(), "");
@@ -245,7 +245,7 @@ impl Bench {
             report.goal(&Goal::exactly("ledger balanced", 1.0), after.balanced());
             report.goal(&Goal::at_most("steady RSS (VmRSS)", 25.0, "MiB"), agent.memory("VmRSS")?);
             report.figure("peak RSS (VmHWM)", agent.memory("VmHWM")?, "MiB");
-            report.figure("of it the rings, mapped twice", after.ring_bytes() * 2.0 / MIB, "MiB");
+            report.figure("of it the rings", after.ring_bytes() / MIB, "MiB");
             if let Some(bytes) = agent.cgroup_memory() {
                 report.figure("memory.current (kernel maps included)", bytes / MIB, "MiB");
                 let cpus = agent::possible_cpus()?;
@@ -275,7 +275,7 @@ impl Bench {
             .run_watched(Some(agent.cgroup()), &mut watch)?;
         let execs = Work { workload: Workload::Exec, rate: EXECS, length: self.length / 2 }
             .run_watched(Some(agent.cgroup()), &mut watch)?;
-        let after = agent.read_when_settled(&before, &connects)?;
+        let after = agent.read_when_settled(&before, (Workload::Connect, &connects))?;
         report.section("rings of 64 KiB, and a reader that is stopped again and again");
         for (workload, done) in [(Workload::Connect, &connects), (Workload::Exec, &execs)] {
             let name = workload.name();
