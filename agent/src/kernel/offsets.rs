@@ -139,7 +139,7 @@ mod tests {
                 "\tno"
             };
         }
-        text += "\npreemptible tracepoints";
+        text += "\nvariable tracepoint_srcu";
         for (_, _, btf) in &kernels {
             text += if btf.has_variable("tracepoint_srcu") { "\tyes" } else { "\tno" };
         }
