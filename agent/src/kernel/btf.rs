@@ -107,7 +107,8 @@ impl Btf {
             let ty = self.type_at(*at as usize)?;
             let is_named = matches!(ty.kind, KIND_FUNC | KIND_TYPEDEF);
             let name = if is_named { self.string(ty.name).unwrap_or_default() } else { "" };
-            if names.contains(&name) {
+            // A function that a machine type does not have has no name in the hook table.
+            if !name.is_empty() && names.contains(&name) {
                 types.extend_from_slice(&u32::try_from(strings.len()).ok()?.to_le_bytes());
                 types.extend_from_slice(self.bytes.get(ty.at + 4..ty.at + 12)?);
                 strings.extend_from_slice(name.as_bytes());
@@ -308,11 +309,8 @@ mod tests {
                 ty.kind == KIND_FUNC && btf.string(ty.name) == Some(name)
             })
         };
-        let reduced = Btf::parse(
-            btf.attachable(&["__sys_connect_file", "bpf_iter_task", "btf_trace_inet_sock_set_state"])
-                .unwrap(),
-        )
-        .unwrap();
+        let names = ["__sys_connect_file", "bpf_iter_task", "btf_trace_inet_sock_set_state", ""];
+        let reduced = Btf::parse(btf.attachable(&names).unwrap()).unwrap();
         for name in ["__sys_connect_file", "bpf_iter_task"] {
             assert!(id(&btf, name).is_some() && id(&reduced, name) == id(&btf, name), "{name}");
         }

@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn every_required_field_is_found_in_the_running_kernel() {
-        let btf = Btf::parse(std::fs::read("/sys/kernel/btf/vmlinux").unwrap()).unwrap();
+        let btf = Btf::parse(fs::read("/sys/kernel/btf/vmlinux").unwrap()).unwrap();
         let offsets = resolve(&btf).unwrap();
         assert_ne!(offsets.task_cred, ABSENT);
     }
@@ -139,7 +139,7 @@ mod tests {
                 "\tno"
             };
         }
-        text += "\npreemptible tracepoints";
+        text += "\nvariable tracepoint_srcu";
         for (_, _, btf) in &kernels {
             text += if btf.has_variable("tracepoint_srcu") { "\tyes" } else { "\tno" };
         }
