@@ -71,6 +71,8 @@ const PACKAGES: &[Package] = &[
     #[cfg(target_arch = "x86_64")]
     package("gcc-multilib", "/usr/lib32/crt1.o", &[Need::Live], "32-bit programs"),
     package("virtualenv", "virtualenv", &[Need::Deployment], "checks of the chart and the manifests"),
+    package("nodejs", "node", &[Need::Deployment], "checks the dashboards' types"),
+    package("npm", "npm", &[Need::Deployment], "checks the dashboards' types"),
     package("rpm", "rpm", &[Need::Live], "reads the package for other distributions"),
     package("systemd", "systemd-analyze", &[Need::Live], "checks the unit"),
     package("qemu-system-x86", "qemu-system-x86_64", &[Need::Vm], "other kernels"),

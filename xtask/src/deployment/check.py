@@ -105,6 +105,22 @@ for folder, given in [("base", {}), ("capabilities", {"privileged": False})]:
 monitors = [document["kind"] for document in built("monitoring")]
 check("kustomize_monitoring", [] if monitors == ["PodMonitor"] else [str(monitors)])
 
+documents = built("../grafana")
+check("kustomize_dashboards", invalid(documents, KUBERNETES))
+shipped = {path.name: path.read_text() for path in (root / "deploy/grafana").glob("*.json")}
+
+
+def dashboards(documents):
+    """Those that Grafana's sidecar finds: by its label, one to a ConfigMap, each within what one may hold."""
+    labelled = [d for d in documents if d["metadata"].get("labels", {}).get("grafana_dashboard") == "1"]
+    return {name: text for d in labelled for name, text in d["data"].items() if len(text) < 1_000_000}
+
+
+check("kustomize_has_every_dashboard", [] if dashboards(documents) == shipped else [str(sorted(dashboards(documents)))])
+charted = dashboards(rendered({"dashboards": {"enabled": True}}))
+check("the_chart_has_every_dashboard", [] if {k: v.strip() for k, v in charted.items()} == {k: v.strip() for k, v in shipped.items()} else [str(sorted(charted))])
+check("dashboards_are_off_where_nobody_asks", list(dashboards(rendered({}))))
+
 # What says yes to everything would pass all of the above.
 misspelled = built("base")
 misspelled[1]["spec" if "spec" in misspelled[1] else "dataa"] = {"hostPid": True}
