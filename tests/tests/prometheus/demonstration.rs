@@ -7,6 +7,7 @@ use std::{
     io::Write as _,
     net::TcpStream,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use serde_json::{Value, json};
@@ -14,8 +15,8 @@ use tellwire_tests::{
     Agent, Child, Setup, at,
     cri::{FakeRuntime, Made},
     net::{Server, closed_port},
-    program::{self, Program},
-    runtime::{Cgroups, second_hierarchy},
+    program,
+    runtime::{self, Cgroups, second_hierarchy},
     sys,
 };
 use tempfile::TempDir;
@@ -30,6 +31,12 @@ use crate::{
 const ROUNDS: usize = 20;
 /// From here on the database does not answer.
 const TROUBLE: usize = 10;
+
+/// Runs a command as root, in a child, as sudo does it. Its file is set-uid.
+const BECOMES_ROOT: &str = "#include <sys/wait.h>\n#include <unistd.h>\n\
+    int main(int argc, char **argv) { int status = argc < 2 || setuid(0);\n\
+    if (status == 0 && fork() == 0) { execv(argv[1], argv + 1); _exit(1); }\n\
+    wait(&status); return status != 0; }\n";
 
 pub(crate) const CLUSTER: &str = "demo";
 
@@ -56,7 +63,10 @@ impl Node {
         let config = format!("[containers]\nsockets = ['{socket}']\n[auth]\nburst-failures = 3\n");
         let agent = Agent::with(|| Setup::default().config(&config).default_profile());
         let becomes_root = agent.folder().join("becomes-root");
-        Program::Exit(0).write(&becomes_root);
+        let source = folder.path().join("becomes-root.c");
+        fs::write(&source, BECOMES_ROOT).expect("a program's source");
+        let mut compile = Command::new(runtime::program("gcc", "gcc libc6-dev"));
+        runtime::run(compile.args(["-O1", "-o"]).arg(&becomes_root).arg(source));
         program::set_mode(&becomes_root, 0o4755);
         let cgroups = Cgroups::of(agent.cgroup());
         let this = Self { _cgroups: cgroups, agent, runtime, _folder: folder, becomes_root, name };
@@ -151,7 +161,7 @@ fn on_the_host(node: &Node, round: usize, number: usize) {
     node.agent.fork(|| sys::execve("/no/such/program".as_ref(), &["program"]).to_string()).join();
     node.agent.fork(|| sys::become_user(1)).join();
     // Somebody logs in, and becomes root by a set-uid program, as by sudo.
-    let command = format!("{} --shell; :", node.becomes_root.display());
+    let command = format!("{} /bin/busybox true; :", node.becomes_root.display());
     let login = || {
         fs::write("/proc/self/loginuid", "1").expect("a login");
         sys::become_user(1);

@@ -15,5 +15,6 @@ mod demonstration;
 mod helper;
 mod logql;
 mod promtool;
+mod protected;
 mod queries;
 mod server;

@@ -121,6 +121,15 @@ charted = dashboards(rendered({"dashboards": {"enabled": True}}))
 check("the_chart_has_every_dashboard", [] if {k: v.strip() for k, v in charted.items()} == {k: v.strip() for k, v in shipped.items()} else [str(sorted(charted))])
 check("dashboards_are_off_where_nobody_asks", list(dashboards(rendered({}))))
 
+protected = rendered(values(chart / "ci/protected.yaml"))
+container = pod(protected)["template"]["spec"]["containers"][0]
+schemes = [container[probe]["httpGet"].get("scheme") for probe in ("livenessProbe", "readinessProbe", "startupProbe")]
+check("probes_come_by_tls_where_it_is_on", [] if schemes == ["HTTPS"] * 3 else [str(schemes)])
+endpoints = [e for d in protected if "Monitor" in d["kind"] for key in ("podMetricsEndpoints", "endpoints") for e in d["spec"].get(key, [])]
+wanted = {"scheme": "https", "authorization": {"credentials": {"name": "tellwire-token", "key": "token"}}}
+check("monitors_come_by_tls_with_the_token", [str(e) for e in endpoints if {k: e.get(k) for k in wanted} != wanted or "ca" not in e["tlsConfig"]] or ([] if len(endpoints) == 2 else ["not two"]))
+check("monitors_name_the_cluster", [str(e) for e in endpoints if {"targetLabel": "cluster", "replacement": "production"} not in e["relabelings"]])
+
 # What says yes to everything would pass all of the above.
 misspelled = built("base")
 misspelled[1]["spec" if "spec" in misspelled[1] else "dataa"] = {"hostPid": True}
