@@ -49,9 +49,9 @@ pub(super) fn dashboard() -> Dashboard {
                             "",
                         )
                         .unit("eps"),
-                    stat("Workloads", "Of containers in which something was counted. Beyond the budget of series they are one, __overflow__.")
+                    stat("Workloads", "Of containers in which something was counted, as far as the budget of series goes: the rest is __overflow__.")
                         .query(
-                            r#"count(count by (namespace, workload) (tellwire_workload_execs_total{@, workload!~"__(host|unnamed|removed)__"})) or vector(0)"#,
+                            r#"count(count by (namespace, workload) (tellwire_workload_execs_total{@, workload!~"__.+__"})) or vector(0)"#,
                             "",
                         ),
                     stat(
