@@ -52,7 +52,7 @@ pub(super) fn dashboard() -> Dashboard {
                     stacked("Executions", "By outcome. Failures are mostly searches along PATH.")
                         .query(r#"sum by (outcome) (rate(tellwire_execs_total{@}[$__rate_interval]))"#, "{{outcome}}")
                         .unit("ops"),
-                    stacked("Ends of processes", "By how they ended.")
+                    stacked("Ends of processes", "By how they ended: by themselves, or by a signal.")
                         .query(r#"sum by (reason) (rate(tellwire_process_exits_total{@}[$__rate_interval]))"#, "{{reason}}")
                         .unit("ops"),
                     series("Executions by container", "The eight with most.")
