@@ -7,6 +7,7 @@ use super::{
     variables,
 };
 
+#[expect(clippy::too_many_lines, reason = "a table: one entry for each panel")]
 pub(super) fn dashboard() -> Dashboard {
     let mut choices = variables::common();
     choices.push(variables::node(true));
@@ -20,11 +21,11 @@ pub(super) fn dashboard() -> Dashboard {
                 "Now",
                 [
                     stat("Agents up", "The share that Prometheus reaches (alert TellwireDown).")
-                        .query(r#"avg(up{@})"#, "")
+                        .query("avg(up{@})", "")
                         .unit("percentunit")
                         .thresholds(ONE_IS_GOOD),
                     stat("Books that balance", "Whether every record is accounted for: 1 yes, 0 no (alert TellwireLedgerUnbalanced).")
-                        .query(r#"min(tellwire_ledger_balanced{@})"#, "")
+                        .query("min(tellwire_ledger_balanced{@})", "")
                         .thresholds(ONE_IS_GOOD),
                     stat("Lost", "The share of events that made no line, of all nodes (recorded by the rules, in five minutes).")
                         .query(
@@ -34,14 +35,14 @@ pub(super) fn dashboard() -> Dashboard {
                         .unit("percentunit")
                         .thresholds(NONE_IS_GOOD),
                     stat("Outputs that cannot write", "Their lines wait, and are dropped once the queue is full (alert TellwireOutputFailing).")
-                        .query(r#"sum(tellwire_output_failed{@})"#, "")
+                        .query("sum(tellwire_output_failed{@})", "")
                         .thresholds(NONE_IS_GOOD),
                     stat("Configurations in use", "The share of agents that run by their file: less where one was refused (alert TellwireConfigRefused).")
-                        .query(r#"avg(tellwire_config_last_reload_successful{@})"#, "")
+                        .query("avg(tellwire_config_last_reload_successful{@})", "")
                         .unit("percentunit")
                         .thresholds(ONE_IS_GOOD),
                     stat("Audit records", "The share of agents that read them: in containers it takes a privilege. 0 where it was switched off.")
-                        .query(r#"avg(tellwire_audit_connected{@})"#, "")
+                        .query("avg(tellwire_audit_connected{@})", "")
                         .unit("percentunit"),
                 ],
             ),
@@ -49,12 +50,12 @@ pub(super) fn dashboard() -> Dashboard {
                 "What is lost, and where",
                 [
                     series("Lost", "Events that made no line, by the stage that lost them (alert TellwireEventsLost).")
-                        .query(r#"sum by (stage) (rate(tellwire_events_lost_total{@}[$__rate_interval]))"#, "{{stage}}")
+                        .query("sum by (stage) (rate(tellwire_events_lost_total{@}[$__rate_interval]))", "{{stage}}")
                         .unit("eps")
                         .thresholds(NONE_IS_GOOD),
                     stacked("Records", "What became of what the kernel programs saw: throttled and filtered make no line, and are no loss.")
                         .query(
-                            r#"sum by (outcome) (rate(tellwire_kernel_records_total{@}[$__rate_interval]))"#,
+                            "sum by (outcome) (rate(tellwire_kernel_records_total{@}[$__rate_interval]))",
                             "{{outcome}}",
                         )
                         .unit("eps"),
@@ -63,7 +64,7 @@ pub(super) fn dashboard() -> Dashboard {
                             "Lost",
                             "short",
                             NONE_IS_GOOD,
-                            r#"topk(10, sum by (node, stage, action) (increase(tellwire_events_lost_total{@}[10m])))"#,
+                            "topk(10, sum by (node, stage, action) (increase(tellwire_events_lost_total{@}[10m])))",
                         )
                         .link(links::node_of_row()),
                     table("Probes", "The worst first: 0 is not attached on any of these nodes, 1 on all.")
@@ -71,13 +72,13 @@ pub(super) fn dashboard() -> Dashboard {
                             "Attached",
                             "percentunit",
                             &[(0.0, "red"), (1.0, "green")],
-                            r#"avg by (probe) (tellwire_probe_attached{@})"#,
+                            "avg by (probe) (tellwire_probe_attached{@})",
                         )
                         .column(
                             "Missed runs",
                             "short",
                             NONE_IS_GOOD,
-                            r#"sum by (probe) (tellwire_probe_missed_total{@}) or sum by (probe) (0 * tellwire_probe_attached{@})"#,
+                            "sum by (probe) (tellwire_probe_missed_total{@}) or sum by (probe) (0 * tellwire_probe_attached{@})",
                         ),
                 ],
             ),
@@ -85,22 +86,22 @@ pub(super) fn dashboard() -> Dashboard {
                 "How full",
                 [
                     series("Rings", "What is not read yet, of the ring that is fullest.")
-                        .query(r#"max by (ring) (tellwire_ring_used_bytes{@} / tellwire_ring_bytes{@})"#, "{{ring}}")
+                        .query("max by (ring) (tellwire_ring_used_bytes{@} / tellwire_ring_bytes{@})", "{{ring}}")
                         .unit("percentunit")
                         .up_to(1.0)
                         .thresholds(&[(0.8, "red")]),
                     series("Tables", "Entries in use, of the table that is fullest.")
-                        .query(r#"max by (map) (tellwire_map_entries{@} / tellwire_map_capacity{@})"#, "{{map}}")
+                        .query("max by (map) (tellwire_map_entries{@} / tellwire_map_capacity{@})", "{{map}}")
                         .unit("percentunit")
                         .up_to(1.0)
                         .thresholds(&[(0.9, "red")]),
                     series("What found no room", "Sums stay exact, lines or labels say less.")
-                        .query(r#"sum by (metric) (rate(tellwire_series_overflow_total{@}[$__rate_interval]))"#, "{{metric}}")
-                        .query(r#"sum by (table) (rate(tellwire_table_refusals_total{@}[$__rate_interval]))"#, "table {{table}}")
-                        .query(r#"sum by (field) (rate(tellwire_truncations_total{@}[$__rate_interval]))"#, "cut {{field}}")
+                        .query("sum by (metric) (rate(tellwire_series_overflow_total{@}[$__rate_interval]))", "{{metric}}")
+                        .query("sum by (table) (rate(tellwire_table_refusals_total{@}[$__rate_interval]))", "table {{table}}")
+                        .query("sum by (field) (rate(tellwire_truncations_total{@}[$__rate_interval]))", "cut {{field}}")
                         .unit("eps"),
                     series("Series", "Samples of one scrape: what an agent costs Prometheus. Workloads have what the node's own leave of the budget.")
-                        .query(r#"max by (node) (scrape_samples_scraped{@})"#, "{{node}}"),
+                        .query("max by (node) (scrape_samples_scraped{@})", "{{node}}"),
                 ],
             ),
             row(
@@ -108,31 +109,31 @@ pub(super) fn dashboard() -> Dashboard {
                 [
                     series("Delivery", "From the kernel's event to the end of its write, for 99 of 100 lines (alert TellwireDeliverySlow at 1 s).")
                         .query(
-                            r#"instance:tellwire_event_delivery_seconds:p99_5m{@} or histogram_quantile(0.99, sum by (job, cluster, node, instance, le) (rate(tellwire_event_delivery_seconds_bucket{@}[5m])))"#,
+                            "instance:tellwire_event_delivery_seconds:p99_5m{@} or histogram_quantile(0.99, sum by (job, cluster, node, instance, le) (rate(tellwire_event_delivery_seconds_bucket{@}[5m])))",
                             "{{node}}",
                         )
                         .unit("s")
                         .thresholds(&[(1.0, "red")]),
                     stacked("Written", "Bytes of lines, by output.")
-                        .query(r#"sum by (output) (rate(tellwire_output_bytes_total{@}[$__rate_interval]))"#, "{{output}}")
+                        .query("sum by (output) (rate(tellwire_output_bytes_total{@}[$__rate_interval]))", "{{output}}")
                         .unit("Bps"),
                     series("Dropped", "Lines that an output lost: it was slower than the events, or gone.")
-                        .query(r#"sum by (output) (rate(tellwire_output_dropped_total{@}[$__rate_interval]))"#, "{{output}}")
+                        .query("sum by (output) (rate(tellwire_output_dropped_total{@}[$__rate_interval]))", "{{output}}")
                         .unit("eps")
                         .thresholds(NONE_IS_GOOD),
                     stacked("Left out", "Events that make no line of their own: by types, by the profile, folded with others, or by a rule.")
-                        .query(r#"sum by (reason) (rate(tellwire_lines_left_out_total{@}[$__rate_interval]))"#, "{{reason}}")
+                        .query("sum by (reason) (rate(tellwire_lines_left_out_total{@}[$__rate_interval]))", "{{reason}}")
                         .unit("eps"),
                     series("Events by node", "Recorded by the rules, in five minutes; the eight with most.")
                         .query(
-                            r#"topk(8, sum by (node) (instance_action:tellwire_events:rate5m{@}) or sum by (node) (rate(tellwire_events_total{@}[5m])))"#,
+                            "topk(8, sum by (node) (instance_action:tellwire_events:rate5m{@}) or sum by (node) (rate(tellwire_events_total{@}[5m])))",
                             "{{node}}",
                         )
                         .unit("eps")
                         .link(links::node()),
                     stacked("Audit records", "What became of them; overruns found no room in the socket's buffer (alert TellwireAuditDeaf).")
-                        .query(r#"sum by (outcome) (rate(tellwire_audit_records_total{@}[$__rate_interval]))"#, "{{outcome}}")
-                        .query(r#"sum(rate(tellwire_audit_overruns_total{@}[$__rate_interval]))"#, "overruns")
+                        .query("sum by (outcome) (rate(tellwire_audit_records_total{@}[$__rate_interval]))", "{{outcome}}")
+                        .query("sum(rate(tellwire_audit_overruns_total{@}[$__rate_interval]))", "overruns")
                         .unit("eps"),
                 ],
             ),
@@ -146,7 +147,7 @@ pub(super) fn dashboard() -> Dashboard {
                         )
                         .unit("ops"),
                     table("Container runtimes", "Whether the runtime behind a socket answers: 1 yes, 0 no.")
-                        .column("Up", "short", ONE_IS_GOOD, r#"min by (node, socket) (tellwire_runtime_up{@})"#)
+                        .column("Up", "short", ONE_IS_GOOD, "min by (node, socket) (tellwire_runtime_up{@})")
                         .link(links::node_of_row())
                         .without("No runtime's socket on these nodes"),
                 ],
@@ -155,10 +156,10 @@ pub(super) fn dashboard() -> Dashboard {
                 "What the agents cost",
                 [
                     series("CPU", "Seconds a second: 1 is a whole core. Programs in the kernel are on the account of those who call it.")
-                        .query(r#"topk(8, sum by (node) (rate(process_cpu_seconds_total{@}[$__rate_interval])))"#, "{{node}}")
+                        .query("topk(8, sum by (node) (rate(process_cpu_seconds_total{@}[$__rate_interval])))", "{{node}}")
                         .link(links::node()),
                     series("Memory", "Resident, the maps of the rings included.")
-                        .query(r#"topk(8, max by (node) (process_resident_memory_bytes{@}))"#, "{{node}}")
+                        .query("topk(8, max by (node) (process_resident_memory_bytes{@}))", "{{node}}")
                         .unit("bytes")
                         .link(links::node()),
                     logs(

@@ -10,6 +10,7 @@ use super::{
 /// Either of the two reports of an attempt; where both are there they are one line.
 const ATTEMPTS: &str = "pam_authenticate|user_auth";
 
+#[expect(clippy::too_many_lines, reason = "a table: one entry for each panel")]
 pub(super) fn dashboard() -> Dashboard {
     let mut choices = variables::common();
     choices.push(variables::node(true));
@@ -31,10 +32,10 @@ pub(super) fn dashboard() -> Dashboard {
                         .query(r#"sum(increase(tellwire_auth_attempts_total{@, outcome="denied"}[$__range]))"#, "")
                         .thresholds(&[(1e-9, "orange")]),
                     stat("Bursts", "Of failures from one address or for one user (alert TellwireAuthenticationBurst).")
-                        .query(r#"sum(increase(tellwire_auth_bursts_total{@}[$__range]))"#, "")
+                        .query("sum(increase(tellwire_auth_bursts_total{@}[$__range]))", "")
                         .thresholds(NONE_IS_GOOD),
                     stat("Sessions that are open", "Now, of those opened since the agents started.")
-                        .query(r#"sum(tellwire_auth_sessions{@})"#, ""),
+                        .query("sum(tellwire_auth_sessions{@})", ""),
                     stat("Accounts that were changed", "Accounts and groups added, deleted, changed, locked; by audit records.")
                         .query(
                             r#"sum(increase(tellwire_events_total{@, action=~"account_.*|group_(added|deleted|changed)|user_changed|user_password_changed"}[$__range]))"#,
@@ -47,7 +48,7 @@ pub(super) fn dashboard() -> Dashboard {
                 "Over time",
                 [
                     stacked("Attempts", "By what became of them.")
-                        .query(r#"sum by (outcome) (rate(tellwire_auth_attempts_total{@}[$__rate_interval]))"#, "{{outcome}}")
+                        .query("sum by (outcome) (rate(tellwire_auth_attempts_total{@}[$__rate_interval]))", "{{outcome}}")
                         .unit("ops"),
                     series("Failures in five minutes", "By service; at 20 on one node it is the alert TellwireAuthenticationFailures.")
                         .query(
@@ -63,10 +64,10 @@ pub(super) fn dashboard() -> Dashboard {
                         .unit("ops")
                         .link(links::node()),
                     stacked("Sessions that were opened", "By service, with or without a proof.")
-                        .query(r#"sum by (service) (rate(tellwire_auth_sessions_opened_total{@}[$__rate_interval]))"#, "{{service}}")
+                        .query("sum by (service) (rate(tellwire_auth_sessions_opened_total{@}[$__rate_interval]))", "{{service}}")
                         .unit("ops"),
                     series("Bursts", "By what the failures had in common, in ten minutes.")
-                        .query(r#"sum by (by) (increase(tellwire_auth_bursts_total{@}[10m]))"#, "by {{by}}"),
+                        .query("sum by (by) (increase(tellwire_auth_bursts_total{@}[10m]))", "by {{by}}"),
                     stacked("Credential calls", "setuid and the like: every change of ids, by call.")
                         .query(r#"sum by (call) (rate(tellwire_privilege_changes_total{@, outcome="success"}[$__rate_interval]))"#, "{{call}}")
                         .unit("ops"),

@@ -29,10 +29,10 @@ fn wrong(
     rules: &str,
     all: &[Dashboard],
 ) -> Vec<String> {
-    let named = |key: &str| -> Vec<String> {
+    let listed = |key: &str| -> Vec<String> {
         rules.lines().filter_map(|line| line.trim().strip_prefix(key)).map(str::to_owned).collect()
     };
-    let (records, alerts) = (named("- record: "), named("- alert: "));
+    let (records, alerts) = (listed("- record: "), listed("- alert: "));
     let (mut wrong, mut used) = (Vec::new(), BTreeSet::new());
     for dashboard in all {
         let panels = dashboard.rows.iter().flat_map(|row| &row.panels);
@@ -46,14 +46,14 @@ fn wrong(
                     .map(str::to_owned)
                     .collect()
             } else {
-                let names: Vec<&str> = names(&target.query).collect();
-                used.extend(names.iter().map(|name| (*name).to_owned()));
+                let asked: Vec<&str> = names(&target.query).collect();
+                used.extend(asked.iter().map(|name| (*name).to_owned()));
                 let is_known = |name: &&&str| {
                     metrics.contains(family(name))
                         || records.iter().any(|record| record == **name)
                         || OF_PROMETHEUS.contains(*name)
                 };
-                names.iter().filter(|name| !is_known(name)).map(|name| (*name).to_owned()).collect()
+                asked.iter().filter(|name| !is_known(name)).map(|name| (*name).to_owned()).collect()
             };
             wrong.extend(
                 unknown

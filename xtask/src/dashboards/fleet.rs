@@ -7,8 +7,9 @@ use super::{
     variables,
 };
 
-const LOST: &str = r#"sum(increase(tellwire_events_lost_total{@}[$__range]))"#;
+const LOST: &str = "sum(increase(tellwire_events_lost_total{@}[$__range]))";
 
+#[expect(clippy::too_many_lines, reason = "a table: one entry for each panel")]
 pub(super) fn dashboard() -> Dashboard {
     let mut choices = variables::common();
     choices.push(variables::node(true));
@@ -22,19 +23,19 @@ pub(super) fn dashboard() -> Dashboard {
                 "Is everything seen",
                 [
                     stat("Nodes that are seen", "Agents that Prometheus reaches. Where there is none at all: alert TellwireAbsent.")
-                        .query(r#"sum(up{@})"#, "")
+                        .query("sum(up{@})", "")
                         .thresholds(&[(0.0, "red"), (1.0, "green")]),
                     stat(
                         "Nodes that are blind",
                         "Agents that Prometheus does not reach (alert TellwireDown): nothing is seen there, and nothing is made up for.",
                     )
-                    .query(r#"count(up{@} == 0) or vector(0)"#, "")
+                    .query("count(up{@} == 0) or vector(0)", "")
                     .thresholds(NONE_IS_GOOD),
                     stat(
                         "Probes that are not attached",
                         "On all nodes. What such a probe gives is not seen on its node (alert TellwireProbeNotAttached).",
                     )
-                    .query(r#"count(tellwire_probe_attached{@} == 0) or vector(0)"#, "")
+                    .query("count(tellwire_probe_attached{@} == 0) or vector(0)", "")
                     .thresholds(&[(1e-9, "orange")])
                     .link(links::Link { title: "Agent health", url: format!("/d/{}", links::AGENT) }),
                     stat(
@@ -81,12 +82,12 @@ pub(super) fn dashboard() -> Dashboard {
                 [
                     stacked("Events", "By action, counted in the kernel where they happened: exact whatever is lost behind.")
                         .query(
-                            r#"topk(8, sum by (action) (instance_action:tellwire_events:rate5m{@}) or sum by (action) (rate(tellwire_events_total{@}[5m])))"#,
+                            "topk(8, sum by (action) (instance_action:tellwire_events:rate5m{@}) or sum by (action) (rate(tellwire_events_total{@}[5m])))",
                             "{{action}}",
                         )
                         .unit("eps"),
                     series("Busiest nodes", "Events a second, of the eight nodes with most.")
-                        .query(r#"topk(8, sum by (node) (rate(tellwire_events_total{@}[$__rate_interval])))"#, "{{node}}")
+                        .query("topk(8, sum by (node) (rate(tellwire_events_total{@}[$__rate_interval])))", "{{node}}")
                         .unit("eps")
                         .link(links::node()),
                     stacked("Connects that fail", "TCP connections of all nodes that were tried in vain, by what became of them.")
@@ -113,9 +114,9 @@ pub(super) fn dashboard() -> Dashboard {
                             "Events a second",
                             "eps",
                             &[],
-                            r#"sum by (node) (rate(tellwire_events_total{@}[$__range]))"#,
+                            "sum by (node) (rate(tellwire_events_total{@}[$__range]))",
                         )
-                        .column("Execs", "short", &[], r#"sum by (node) (increase(tellwire_execs_total{@}[$__range]))"#)
+                        .column("Execs", "short", &[], "sum by (node) (increase(tellwire_execs_total{@}[$__range]))")
                         .column(
                             "Connects that failed",
                             "percentunit",
@@ -138,15 +139,15 @@ pub(super) fn dashboard() -> Dashboard {
                             "Lost",
                             "short",
                             NONE_IS_GOOD,
-                            r#"sum by (node) (increase(tellwire_events_lost_total{@}[$__range]))"#,
+                            "sum by (node) (increase(tellwire_events_lost_total{@}[$__range]))",
                         )
                         .column(
                             "Probes attached",
                             "percentunit",
                             &[(0.0, "red"), (1.0, "green")],
-                            r#"avg by (node) (tellwire_probe_attached{@})"#,
+                            "avg by (node) (tellwire_probe_attached{@})",
                         )
-                        .column("Agent's memory", "bytes", &[], r#"sum by (node) (process_resident_memory_bytes{@})"#)
+                        .column("Agent's memory", "bytes", &[], "sum by (node) (process_resident_memory_bytes{@})")
                         .link(links::node_of_row()),
                     table("Containers whose connects fail", "The ten with most failures in the chosen time. The name leads to its log lines.")
                         .column(
@@ -166,10 +167,10 @@ pub(super) fn dashboard() -> Dashboard {
                         .link(links::workload_of_row()),
                     table("Versions", "Nodes by the agent's version and the kernel's.")
                         .sized(12, 7)
-                        .column("Nodes", "short", &[], r#"count by (version, kernel) (tellwire_build_info{@})"#),
+                        .column("Nodes", "short", &[], "count by (version, kernel) (tellwire_build_info{@})"),
                     series("Series", "Samples of one scrape, of each node: what an agent costs Prometheus.")
                         .sized(12, 7)
-                        .query(r#"max by (node) (scrape_samples_scraped{@})"#, "{{node}}")
+                        .query("max by (node) (scrape_samples_scraped{@})", "{{node}}")
                         .link(links::agent()),
                 ],
             ),

@@ -7,6 +7,7 @@ use super::{
     variables,
 };
 
+#[expect(clippy::too_many_lines, reason = "a table: one entry for each panel")]
 pub(super) fn dashboard() -> Dashboard {
     let mut choices = variables::common();
     choices.push(variables::node(false));
@@ -21,20 +22,20 @@ pub(super) fn dashboard() -> Dashboard {
                 "Now",
                 [
                     stat("Agent", "Whether Prometheus reaches the agent: 1 yes, 0 no.")
-                        .query(r#"max(up{@})"#, "")
+                        .query("max(up{@})", "")
                         .thresholds(ONE_IS_GOOD)
                         .link(links::Link {
                             title: "Agent health",
                             url: format!("/d/{}?${{cluster:queryparam}}&${{node:queryparam}}", links::AGENT),
                         }),
                     stat("Probes that are not attached", "What they give is not seen here.")
-                        .query(r#"count(tellwire_probe_attached{@} == 0) or vector(0)"#, "")
+                        .query("count(tellwire_probe_attached{@} == 0) or vector(0)", "")
                         .thresholds(&[(1e-9, "orange")]),
                     stat("Events", "A second, of all actions.")
-                        .query(r#"sum(rate(tellwire_events_total{@}[$__rate_interval]))"#, "")
+                        .query("sum(rate(tellwire_events_total{@}[$__rate_interval]))", "")
                         .unit("eps"),
                     stat("PAM sessions that are open", "Opened since the agent started.")
-                        .query(r#"sum(tellwire_auth_sessions{@})"#, ""),
+                        .query("sum(tellwire_auth_sessions{@})", ""),
                     stat("Killed for memory", "Processes that the kernel ended in the chosen time.")
                         .query(r#"sum(increase(tellwire_process_exits_total{@, reason="oom_killed"}[$__range]))"#, "")
                         .thresholds(NONE_IS_GOOD),
@@ -50,10 +51,10 @@ pub(super) fn dashboard() -> Dashboard {
                 "Programs",
                 [
                     stacked("Executions", "By outcome. Failures are mostly searches along PATH.")
-                        .query(r#"sum by (outcome) (rate(tellwire_execs_total{@}[$__rate_interval]))"#, "{{outcome}}")
+                        .query("sum by (outcome) (rate(tellwire_execs_total{@}[$__rate_interval]))", "{{outcome}}")
                         .unit("ops"),
                     stacked("Ends of processes", "By how they ended: by themselves, or by a signal.")
-                        .query(r#"sum by (reason) (rate(tellwire_process_exits_total{@}[$__rate_interval]))"#, "{{reason}}")
+                        .query("sum by (reason) (rate(tellwire_process_exits_total{@}[$__rate_interval]))", "{{reason}}")
                         .unit("ops"),
                     series("Executions by container", "The eight with most.")
                         .query(
@@ -63,7 +64,7 @@ pub(super) fn dashboard() -> Dashboard {
                         .unit("ops")
                         .link(links::workload()),
                     stacked("Credential calls", "By call, those that failed too.")
-                        .query(r#"sum by (call) (rate(tellwire_privilege_changes_total{@}[$__rate_interval]))"#, "{{call}}")
+                        .query("sum by (call) (rate(tellwire_privilege_changes_total{@}[$__rate_interval]))", "{{call}}")
                         .unit("ops"),
                 ],
             ),
@@ -71,24 +72,24 @@ pub(super) fn dashboard() -> Dashboard {
                 "Connections that this node opens",
                 [
                     stacked("Connects", "By what became of them.")
-                        .query(r#"sum by (outcome) (rate(tellwire_connects_total{@}[$__rate_interval]))"#, "{{outcome}}")
+                        .query("sum by (outcome) (rate(tellwire_connects_total{@}[$__rate_interval]))", "{{outcome}}")
                         .unit("ops"),
                     stacked("Connects by where they go", "loopback is this node itself, private the addresses of RFC 1918 and the like.")
-                        .query(r#"sum by (scope) (rate(tellwire_connects_total{@}[$__rate_interval]))"#, "{{scope}}")
+                        .query("sum by (scope) (rate(tellwire_connects_total{@}[$__rate_interval]))", "{{scope}}")
                         .unit("ops"),
                     stacked("Payload", "Of connections that were closed.")
                         .query(
-                            r#"sum by (direction) (rate(tellwire_connection_bytes_total{@}[$__rate_interval]))"#,
+                            "sum by (direction) (rate(tellwire_connection_bytes_total{@}[$__rate_interval]))",
                             "{{direction}}",
                         )
                         .unit("Bps"),
                     series("Handshakes", "From the first packet to an established connection: the median, and 99 of 100.")
                         .query(
-                            r#"histogram_quantile(0.5, sum by (le) (rate(tellwire_connect_handshake_seconds_bucket{@}[$__rate_interval])))"#,
+                            "histogram_quantile(0.5, sum by (le) (rate(tellwire_connect_handshake_seconds_bucket{@}[$__rate_interval])))",
                             "median",
                         )
                         .query(
-                            r#"histogram_quantile(0.99, sum by (le) (rate(tellwire_connect_handshake_seconds_bucket{@}[$__rate_interval])))"#,
+                            "histogram_quantile(0.99, sum by (le) (rate(tellwire_connect_handshake_seconds_bucket{@}[$__rate_interval])))",
                             "99 of 100",
                         )
                         .unit("s"),
@@ -101,7 +102,7 @@ pub(super) fn dashboard() -> Dashboard {
                         )
                         .link(links::workload_of_row()),
                     stacked("Authentications", "By what became of them.")
-                        .query(r#"sum by (outcome) (rate(tellwire_auth_attempts_total{@}[$__rate_interval]))"#, "{{outcome}}")
+                        .query("sum by (outcome) (rate(tellwire_auth_attempts_total{@}[$__rate_interval]))", "{{outcome}}")
                         .unit("ops")
                         .link(links::Link {
                             title: "Authentications on this node",

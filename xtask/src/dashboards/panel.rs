@@ -163,6 +163,7 @@ impl Panel {
         self
     }
 
+    #[expect(clippy::indexing_slicing, reason = "a member of a JSON object is made by naming it")]
     pub(super) fn json(&self, x: u64, y: u64) -> Value {
         let source = self.targets.first().map_or("prometheus", |target| target.source);
         let mut json = json!({
@@ -253,6 +254,7 @@ impl Panel {
         }
     }
 
+    #[expect(clippy::indexing_slicing, reason = "a member of a JSON object is made by naming it")]
     fn fields(&self) -> Value {
         let mut defaults = json!({
             "unit": self.unit,

@@ -56,6 +56,7 @@ fn labels(name: &'static str, label: &'static str, query: impl Into<String>, sev
     Variable { name, label, kind: Kind::Labels { query: query.into(), several } }
 }
 
+#[expect(clippy::indexing_slicing, reason = "a member of a JSON object is made by naming it")]
 pub(super) fn json(variable: &Variable) -> Value {
     let Variable { name, label, kind } = variable;
     match kind {

@@ -24,10 +24,10 @@ pub(super) fn dashboard() -> Dashboard {
                 "Now",
                 [
                     stat("Executions", "Programs executed a second.")
-                        .query(r#"sum(rate(tellwire_workload_execs_total{@w}[$__rate_interval]))"#, "")
+                        .query("sum(rate(tellwire_workload_execs_total{@w}[$__rate_interval]))", "")
                         .unit("ops"),
                     stat("Connects", "TCP connections tried a second, whatever became of them.")
-                        .query(r#"sum(rate(tellwire_workload_connects_total{@w}[$__rate_interval]))"#, "")
+                        .query("sum(rate(tellwire_workload_connects_total{@w}[$__rate_interval]))", "")
                         .unit("ops"),
                     stat("Connects that fail", "The share, in the chosen time.")
                         .query(
@@ -49,7 +49,7 @@ pub(super) fn dashboard() -> Dashboard {
                         )
                         .unit("bytes"),
                     stat("Killed for memory", "Processes that the kernel ended in the chosen time.")
-                        .query(r#"sum(increase(tellwire_workload_oom_kills_total{@w}[$__range]))"#, "")
+                        .query("sum(increase(tellwire_workload_oom_kills_total{@w}[$__range]))", "")
                         .thresholds(NONE_IS_GOOD),
                 ],
             ),
@@ -58,7 +58,7 @@ pub(super) fn dashboard() -> Dashboard {
                 [
                     series("Executions by container", "A server that has started executes little: what begins here is worth a look.")
                         .query(
-                            r#"sum by (namespace, workload, container) (rate(tellwire_workload_execs_total{@w}[$__rate_interval]))"#,
+                            "sum by (namespace, workload, container) (rate(tellwire_workload_execs_total{@w}[$__rate_interval]))",
                             "{{namespace}} {{workload}} {{container}}",
                         )
                         .unit("ops")
@@ -72,18 +72,18 @@ pub(super) fn dashboard() -> Dashboard {
                         .link(links::workload()),
                     stacked("Connects", "By what became of them.")
                         .query(
-                            r#"sum by (outcome) (rate(tellwire_workload_connects_total{@w}[$__rate_interval]))"#,
+                            "sum by (outcome) (rate(tellwire_workload_connects_total{@w}[$__rate_interval]))",
                             "{{outcome}}",
                         )
                         .unit("ops"),
                     stacked("Payload", "Of connections that were closed.")
                         .query(
-                            r#"sum by (direction) (rate(tellwire_workload_connection_bytes_total{@w}[$__rate_interval]))"#,
+                            "sum by (direction) (rate(tellwire_workload_connection_bytes_total{@w}[$__rate_interval]))",
                             "{{direction}}",
                         )
                         .unit("Bps"),
                     series("Executions by node", "Where its pods are.")
-                        .query(r#"sum by (node) (rate(tellwire_workload_execs_total{@w}[$__rate_interval]))"#, "{{node}}")
+                        .query("sum by (node) (rate(tellwire_workload_execs_total{@w}[$__rate_interval]))", "{{node}}")
                         .unit("ops")
                         .link(links::node()),
                     series("Connects that fail, by node", "On one node alone it is the node's network, on all of them it is the other side.")
