@@ -75,7 +75,6 @@ fn starts() -> Value {
 }
 
 /// All panels with their places. A panel that has no room in a line begins the next one.
-#[expect(clippy::indexing_slicing, reason = "a member of a JSON object is made by naming it")]
 fn panels(rows: &[Row]) -> Vec<Value> {
     let (mut all, mut y) = (Vec::new(), 0);
     for Row { title, panels } in rows {

@@ -105,13 +105,11 @@ fn table(svg: &mut String, panel: &Value, frame: Frame, answer: &[Value]) -> Res
     for (number, answer) in answer.iter().enumerate() {
         for (_, series) in series(std::slice::from_ref(answer)) {
             let labels = labels(series);
-            let row = match rows.iter_mut().position(|(known, _)| *known == labels) {
-                Some(row) => row,
-                None => {
-                    rows.push((labels, Vec::new()));
-                    rows.len() - 1
-                }
-            };
+            let known = rows.iter().position(|(known, _)| *known == labels);
+            let row = known.unwrap_or_else(|| {
+                rows.push((labels, Vec::new()));
+                rows.len() - 1
+            });
             if let Some((_, cells)) = rows.get_mut(row) {
                 cells.resize(number, None);
                 cells.push(numbers::last(series));

@@ -10,6 +10,7 @@ use super::{
 /// Lines have the pod's name, which begins with the workload's; of containers outside of pods the container's own.
 const CHOSEN: &str = r#"| pod=~"(${workload:regex}).*" | container=~"${container:regex}|""#;
 
+#[expect(clippy::too_many_lines, reason = "a table: one entry for each panel")]
 pub(super) fn dashboard() -> Dashboard {
     let mut choices = variables::common();
     choices.push(variables::node(true));
