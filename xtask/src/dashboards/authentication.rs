@@ -47,7 +47,7 @@ pub(super) fn dashboard() -> Dashboard {
             row(
                 "Over time",
                 [
-                    stacked("Attempts", "By what became of them.")
+                    stacked("Attempts", "A second, by what became of them.")
                         .query("sum by (outcome) (rate(tellwire_auth_attempts_total{@}[$__rate_interval]))", "{{outcome}}")
                         .unit("ops"),
                     series("Failures in five minutes", "By service; at 20 on one node it is the alert TellwireAuthenticationFailures.")
@@ -56,7 +56,7 @@ pub(super) fn dashboard() -> Dashboard {
                             "{{service}}",
                         )
                         .thresholds(&[(20.0, "red")]),
-                    series("Failures by node", "The eight nodes with most.")
+                    series("Failures by node", "A second, of the eight nodes with most.")
                         .query(
                             r#"topk(8, sum by (node) (rate(tellwire_auth_attempts_total{@, outcome=~"failure|denied"}[$__rate_interval])))"#,
                             "{{node}}",

@@ -56,7 +56,7 @@ pub(super) fn dashboard() -> Dashboard {
                     stacked("Ends of processes", "By how they ended: by themselves, or by a signal.")
                         .query("sum by (reason) (rate(tellwire_process_exits_total{@}[$__rate_interval]))", "{{reason}}")
                         .unit("ops"),
-                    series("Executions by container", "The eight with most.")
+                    series("Executions by container", "A second, of the eight containers with most.")
                         .query(
                             r#"topk(8, sum by (workload, namespace, container) (rate(tellwire_workload_execs_total{@, workload!~"__(host|unnamed|removed)__"}[$__rate_interval])))"#,
                             "{{namespace}} {{workload}} {{container}}",
@@ -71,7 +71,7 @@ pub(super) fn dashboard() -> Dashboard {
             row(
                 "Connections that this node opens",
                 [
-                    stacked("Connects", "By what became of them.")
+                    stacked("Connects", "A second, by what became of them.")
                         .query("sum by (outcome) (rate(tellwire_connects_total{@}[$__rate_interval]))", "{{outcome}}")
                         .unit("ops"),
                     stacked("Connects by where they go", "loopback is this node itself, private the addresses of RFC 1918 and the like.")
@@ -101,7 +101,7 @@ pub(super) fn dashboard() -> Dashboard {
                             r#"topk(10, sum by (namespace, workload, container) (increase(tellwire_workload_connects_total{@, outcome="failed", workload!~"__(host|unnamed|removed)__"}[$__range])))"#,
                         )
                         .link(links::workload_of_row()),
-                    stacked("Authentications", "By what became of them.")
+                    stacked("Authentications", "A second, by what became of them.")
                         .query("sum by (outcome) (rate(tellwire_auth_attempts_total{@}[$__rate_interval]))", "{{outcome}}")
                         .unit("ops")
                         .link(links::Link {
@@ -133,7 +133,7 @@ pub(super) fn dashboard() -> Dashboard {
                     )),
                     logs(
                         "Containers that came and went",
-                        "With pod and image.",
+                        "With their pods and images.",
                         r#"{@, action=~"container_(created|started|stopped|named|running)"} | json pod="k8s.pod.name", container="k8s.container.name", image="container.image.name", id="container.id" | line_format "{{.action}} {{.pod}} {{.container}} {{.image}} {{.id}}""#,
                     ),
                 ],

@@ -71,7 +71,7 @@ pub(super) fn dashboard() -> Dashboard {
                         )
                         .unit("ops")
                         .link(links::workload()),
-                    stacked("Connects", "By what became of them.")
+                    stacked("Connects", "A second, by what became of them.")
                         .query(
                             "sum by (outcome) (rate(tellwire_workload_connects_total{@w}[$__rate_interval]))",
                             "{{outcome}}",
@@ -83,7 +83,7 @@ pub(super) fn dashboard() -> Dashboard {
                             "{{direction}}",
                         )
                         .unit("Bps"),
-                    series("Executions by node", "Where its pods are.")
+                    series("Executions by node", "Where its pods are, and what they run there.")
                         .query("sum by (node) (rate(tellwire_workload_execs_total{@w}[$__rate_interval]))", "{{node}}")
                         .unit("ops")
                         .link(links::node()),
