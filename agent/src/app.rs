@@ -16,7 +16,6 @@ use std::{
 use anyhow::Context as _;
 use tellwire_ebpf::wire::{Ring, Subject};
 use tokio::{
-    net::TcpListener,
     signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
 };
@@ -85,7 +84,9 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
     let opened = Fanout::open(&config.output, &host).map_err(Failure::usage)?;
     let listener = match config.http.listen {
         Listen::None => None,
-        Listen::On(address) => Some(runtime.block_on(http::bind(address)).map_err(Failure::usage)?),
+        Listen::On(address) => {
+            Some(runtime.block_on(http::bind(address, &config.http)).map_err(Failure::usage)?)
+        }
     };
     support::check_capabilities().map_err(Failure::privilege)?;
     let scoped = !config.agent.cgroups.is_empty();
@@ -160,7 +161,7 @@ struct Assembly {
     /// When the programs were attached, by boot time.
     attached: u64,
     opened: Opened,
-    listener: Option<TcpListener>,
+    listener: Option<http::Bound>,
     redactor: Redactor,
     recorder: Option<Recorder>,
 }
@@ -343,7 +344,7 @@ fn own_parts(
 
 /// Serves metrics and health, where there is an address for it.
 fn serve(
-    listener: Option<TcpListener>,
+    listener: Option<http::Bound>,
     parts: Parts,
     readiness: &Arc<Readiness>,
     cancel: &CancellationToken,

@@ -109,8 +109,7 @@ pub(crate) struct RunArgs {
     pub(crate) types: Vec<String>,
 
     /// Where lines go: `stdout`, `file:PATH`, `journald`, `syslog:unix:PATH`, `syslog:tcp:HOST:PORT`,
-    /// `syslog:udp:HOST:PORT`, `ndjson:unix:PATH`, `ndjson:tcp:HOST:PORT` or `none`. May be repeated
-    /// [default: stdout]
+    /// `syslog:udp:HOST:PORT`, `ndjson:unix:PATH`, `ndjson:tcp:HOST:PORT` or `none`. May be repeated [default: stdout]
     #[arg(long = "output", value_name = "OUTPUT", env = "TELLWIRE_OUTPUT", value_delimiter = ',')]
     pub(crate) outputs: Vec<OutputSpec>,
 
@@ -129,6 +128,8 @@ pub(crate) struct RunArgs {
     /// Where metrics and health are served: ADDR:PORT or none [default: 127.0.0.1:9477]
     #[arg(long, value_name = "ADDR:PORT", env = "TELLWIRE_LISTEN")]
     pub(crate) listen: Option<Listen>,
+    #[command(flatten)]
+    pub(crate) http: crate::config::HttpArgs,
 
     /// Where the host's root directory is seen: / or, in a container, where it is mounted [default: /]
     #[arg(long, value_name = "DIR", env = "TELLWIRE_HOST_ROOT")]

@@ -10,6 +10,7 @@ mod choices;
 mod containers;
 mod error;
 mod file;
+mod http;
 mod kernel;
 mod outputs;
 mod render;
@@ -36,6 +37,7 @@ pub(crate) use choices::{
 };
 pub(crate) use containers::{Containers, Metrics};
 pub(crate) use error::{ConfigError, nearest};
+pub(crate) use http::{Http, HttpArgs};
 pub(crate) use kernel::Kernel;
 pub(crate) use outputs::{Facility, Group, Output, OutputFile, OutputSpec, Peer};
 pub(crate) use render::{default_toml, json_schema};
@@ -125,15 +127,6 @@ pub(crate) struct Redaction {
     pub(crate) allow: Vec<String>,
 }
 
-/// Metrics and health.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
-pub(crate) struct Http {
-    /// Where /metrics, /healthz and /readyz are served. They are not protected: on an address
-    /// that others reach, let the network decide who does.
-    pub(crate) listen: Listen,
-}
-
 impl Default for Agent {
     fn default() -> Self {
         Self {
@@ -161,12 +154,6 @@ impl Default for Processes {
 impl Default for Redaction {
     fn default() -> Self {
         Self { enabled: true, flags: Vec::new(), patterns: Vec::new(), allow: Vec::new() }
-    }
-}
-
-impl Default for Http {
-    fn default() -> Self {
-        Self { listen: Listen::On(([127, 0, 0, 1], 9477).into()) }
     }
 }
 
@@ -268,6 +255,10 @@ fn layer(config: &mut Config, sources: &mut Sources, args: &RunArgs) {
     let (style, id) = args.style().unzip();
     over.set(&mut output.style, style, "output.style", id.unwrap_or_default());
     over.set(&mut http.listen, args.listen, "http.listen", "listen");
+    let HttpArgs { tls_certificate, tls_key, token_file } = args.http.clone();
+    over.set(&mut http.tls_certificate, tls_certificate, "http.tls-certificate", "tls_certificate");
+    over.set(&mut http.tls_key, tls_key, "http.tls-key", "tls_key");
+    over.set(&mut http.token_file, token_file, "http.token-file", "token_file");
 }
 
 fn unless_empty<T: Clone>(list: &[T]) -> Option<Vec<T>> {

@@ -8,16 +8,19 @@ mod limits;
 mod readiness;
 #[cfg(test)]
 mod tests;
+mod tls;
+mod token;
 
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::header::{ACCEPT, CONTENT_TYPE};
+use axum::http::header::{ACCEPT, CONTENT_TYPE, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
@@ -28,9 +31,12 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
+use crate::config::Http;
 use classic::classic;
 use limits::Limited;
 pub(crate) use readiness::Readiness;
+use tls::{Identity, Secured};
+use token::{Shown, Token};
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const CLASSIC: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -44,30 +50,45 @@ pub(crate) trait MetricsSource: Send + Sync {
     fn encode(&self) -> Result<String, fmt::Error>;
 }
 
-/// Takes the address, so that another one who has it is noticed before anything is attached.
-pub(crate) async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    TcpListener::bind(address).await.map_err(|error| {
+/// An address that is taken, and who may ask there.
+#[derive(Debug)]
+pub(crate) struct Bound {
+    listener: TcpListener,
+    identity: Option<Arc<Identity>>,
+    token: Option<Token>,
+}
+
+/// Takes the address, so that another one who has it is noticed before anything is attached, and reads the files that
+/// protect it: what is wrong with them is an error that names the file and what to do.
+pub(crate) async fn bind(address: SocketAddr, http: &Http) -> io::Result<Bound> {
+    let Http { listen: _, tls_certificate, tls_key, token_file } = http;
+    let is_named = |path: &Path| !path.as_os_str().is_empty();
+    let identity = is_named(tls_certificate).then(|| Identity::load(tls_certificate, tls_key)).transpose()?;
+    let token = is_named(token_file).then(|| Token::load(token_file)).transpose()?;
+    let listener = TcpListener::bind(address).await.map_err(|error| {
         let what = format!("listening on {address}: {error}: choose another address with --listen");
         io::Error::new(error.kind(), what)
-    })
+    })?;
+    Ok(Bound { listener, identity: identity.map(Arc::new), token })
 }
 
 /// Answers until `cancel`.
 pub(crate) async fn serve(
-    listener: TcpListener,
+    bound: Bound,
     metrics: Arc<dyn MetricsSource>,
     readiness: Arc<Readiness>,
     cancel: CancellationToken,
 ) {
+    let Bound { listener, identity, token } = bound;
     let turn = Arc::new(Semaphore::new(1));
     let router = Router::new()
         .route("/metrics", get(get_metrics))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(get_readiness))
         .fallback(async || (StatusCode::NOT_FOUND, "try /metrics, /healthz or /readyz\n"))
-        .with_state(Shared { metrics, readiness, turn });
-    let server =
-        axum::serve(Limited::new(listener), router).with_graceful_shutdown(cancel.clone().cancelled_owned());
+        .with_state(Shared { metrics, readiness, token, turn });
+    let listener = Secured::new(Limited::new(listener), identity);
+    let server = axum::serve(listener, router).with_graceful_shutdown(cancel.clone().cancelled_owned());
     let time_is_up = async {
         cancel.cancelled().await;
         sleep(GRACE).await;
@@ -84,12 +105,26 @@ pub(crate) async fn serve(
 struct Shared {
     metrics: Arc<dyn MetricsSource>,
     readiness: Arc<Readiness>,
+    /// What a scrape has to show.
+    token: Option<Token>,
     /// Whose turn it is to have metrics encoded.
     turn: Arc<Semaphore>,
 }
 
 async fn get_metrics(State(shared): State<Shared>, headers: HeaderMap) -> Response {
-    let Shared { metrics, turn, readiness: _ } = shared;
+    let Shared { metrics, turn, token, readiness: _ } = shared;
+    if let Some(token) = token {
+        match token.shown(&headers).await {
+            Shown::Right => {}
+            Shown::Wrong => {
+                let challenge = [(WWW_AUTHENTICATE, "Bearer realm=\"tellwire\"")];
+                return (StatusCode::UNAUTHORIZED, challenge, "show the token\n").into_response();
+            }
+            Shown::Unreadable => {
+                return (StatusCode::INTERNAL_SERVER_ERROR, "the token cannot be read\n").into_response();
+            }
+        }
+    }
     let is_open = wants_open_metrics(&headers);
     let turn = turn.acquire_owned().await;
     let encoded = spawn_blocking(move || {

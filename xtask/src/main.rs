@@ -7,6 +7,7 @@ mod archive;
 mod bench;
 mod btf;
 mod build;
+mod dashboards;
 mod deployment;
 mod dist;
 mod docs;
@@ -44,7 +45,9 @@ enum Command {
     Build(build::Options),
     /// Make what is installed on machines: tarball, .deb and .rpm.
     Dist(dist::Options),
-    /// Check the Kubernetes manifests and the Helm chart.
+    /// Write Grafana's dashboards, or check them.
+    Dashboards(dashboards::Options),
+    /// Check the Kubernetes manifests, the Helm chart and the dashboards.
     Deployment,
     /// Write the generated pages of docs/, or check them.
     Docs(docs::Options),
@@ -71,6 +74,7 @@ fn main() -> ExitCode {
         Command::Setup => setup::run(),
         Command::Build(options) => build::run(&options),
         Command::Dist(options) => dist::run(&options),
+        Command::Dashboards(options) => dashboards::run(&options),
         Command::Deployment => deployment::run(),
         Command::Docs(options) => docs::run(&options),
         Command::Image(options) => image::run(&options),

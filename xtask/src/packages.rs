@@ -10,6 +10,8 @@ use crate::{run, say};
 /// Who needs a package.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Need {
+    /// Building for the other machine type.
+    Arm,
     Deployment,
     /// What the tests are compiled with.
     Lint,
@@ -73,6 +75,17 @@ const PACKAGES: &[Package] = &[
     #[cfg(target_arch = "x86_64")]
     package("gcc-multilib", "/usr/lib32/crt1.o", &[Need::Live], "32-bit programs"),
     package("virtualenv", "virtualenv", &[Need::Deployment], "checks of the chart and the manifests"),
+    package("nodejs", "node", &[Need::Deployment], "checks the dashboards' types"),
+    package("npm", "npm", &[Need::Deployment], "checks the dashboards' types"),
+    #[cfg(not(target_arch = "aarch64"))]
+    package("gcc-aarch64-linux-gnu", "aarch64-linux-gnu-gcc", &[Need::Arm], "parts in C of TLS, for arm64"),
+    #[cfg(not(target_arch = "aarch64"))]
+    package(
+        "libc6-dev-arm64-cross",
+        "/usr/aarch64-linux-gnu/include/stdint.h",
+        &[Need::Arm],
+        "parts in C of TLS, for arm64",
+    ),
     package("rpm", "rpm", &[Need::Live], "reads the package for other distributions"),
     package("systemd", "systemd-analyze", &[Need::Live], "checks the unit"),
     #[cfg(target_arch = "x86_64")]

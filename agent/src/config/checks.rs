@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::path::PathBuf;
 
 use super::error::{ConfigError, nearest, shown};
-use super::{Config, Format, Group, OutputFile, OutputSpec, Redaction, Rule, Source, Sources};
+use super::{Config, Format, Group, Http, OutputFile, OutputSpec, Redaction, Rule, Source, Sources};
 use crate::cli::Given;
 use crate::enrich::users::group_id;
 use crate::host::HostRoot;
@@ -46,7 +46,7 @@ pub(super) fn check(config: &Config, known_types: &[&str]) -> Result<(), Fault> 
         auth: _,
         containers,
         output,
-        http: _,
+        http,
         metrics: _,
         rules,
     } = config;
@@ -64,6 +64,7 @@ pub(super) fn check(config: &Config, known_types: &[&str]) -> Result<(), Fault> 
         let wrong = format!("state-dir {} is no absolute path", agent.state_dir.display());
         return Err(Fault::new("agent.state-dir", None, wrong, "write one that begins with /"));
     }
+    check_http(http)?;
     check_redaction(redaction)?;
     check_outputs(&output.to)?;
     check_files(&output.file, &HostRoot::new(&agent.host_root))?;
@@ -74,6 +75,23 @@ pub(super) fn check(config: &Config, known_types: &[&str]) -> Result<(), Fault> 
             let wrong = "format ocsf is not available yet; use ecs".into();
             Err(Fault { key: "output.format".into(), index: None, wrong, instead: None })
         }
+    }
+}
+
+/// Whether the files are of use shows when they are read, before anything is attached.
+fn check_http(http: &Http) -> Result<(), Fault> {
+    let Http { listen: _, tls_certificate, tls_key, token_file: _ } = http;
+    let is_named = |path: &PathBuf| !path.as_os_str().is_empty();
+    match (is_named(tls_certificate), is_named(tls_key)) {
+        (true, false) => {
+            let wrong = "tls-certificate without its key".into();
+            Err(Fault::new("http.tls-certificate", None, wrong, "write http.tls-key as well"))
+        }
+        (false, true) => {
+            let wrong = "tls-key without its certificate".into();
+            Err(Fault::new("http.tls-key", None, wrong, "write http.tls-certificate as well"))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -200,7 +200,7 @@ mod tests {
             ),
             (
                 "[http]\nlisten = \"none\"\ntls = true",
-                "t.toml:3: unknown key tls in [http]: write one of listen",
+                "t.toml:3: unknown key tls in [http]: write one of listen, tls-certificate, tls-key, token-file",
             ),
             (
                 "\n[kernl]\nlog = \"off\"",

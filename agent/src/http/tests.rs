@@ -13,6 +13,8 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::config::Http;
+
 use super::{CLASSIC, MetricsSource, OPEN_METRICS, Readiness, bind, serve};
 
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -36,8 +38,8 @@ struct Server {
 
 impl Server {
     async fn start(metrics: impl MetricsSource + 'static) -> Self {
-        let listener = bind(([127, 0, 0, 1], 0).into()).await.unwrap();
-        let address = listener.local_addr().unwrap();
+        let listener = bind(([127, 0, 0, 1], 0).into(), &Http::default()).await.unwrap();
+        let address = listener.listener.local_addr().unwrap();
         let (readiness, cancel) = (Arc::new(Readiness::default()), CancellationToken::new());
         let task = tokio::spawn(serve(listener, Arc::new(metrics), readiness.clone(), cancel.clone()));
         Self { address, readiness, cancel, task }
@@ -206,9 +208,9 @@ async fn a_stop_lets_an_answer_finish_and_waits_for_no_one_else() {
 
 #[tokio::test]
 async fn an_address_in_use_is_said_in_one_line() {
-    let listener = bind(([127, 0, 0, 1], 0).into()).await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let error = bind(address).await.unwrap_err().to_string();
+    let listener = bind(([127, 0, 0, 1], 0).into(), &Http::default()).await.unwrap();
+    let address = listener.listener.local_addr().unwrap();
+    let error = bind(address, &Http::default()).await.unwrap_err().to_string();
     let line = "Address already in use (os error 98): choose another address with --listen";
     assert_eq!(error, format!("listening on {address}: {line}"));
 }

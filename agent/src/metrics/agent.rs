@@ -7,6 +7,7 @@ use std::{
 
 use tellwire_ebpf::{
     counters::Ledger,
+    privilege::Call,
     wire::{Kind, Ring},
 };
 
@@ -205,12 +206,14 @@ impl Parts {
              encoded are the events that reached the agent.",
             &[(&[], self.books.summaries.load(Relaxed))],
         )?;
+        // Most products of action and reason never occur, and no alert needs them.
         let left_out: Vec<_> = LeftOut::ALL
             .iter()
             .zip(&self.books.left_out)
             .flat_map(|(why, counters)| {
                 by_action(counters)
                     .into_iter()
+                    .filter(|([(_, action)], count)| *count > 0 || begins_at_zero(action, *why))
                     .map(|([action], count)| ([action, ("reason", why.name())], count))
             })
             .collect();
@@ -345,4 +348,14 @@ fn counter<const N: usize>(
     let samples: Vec<(Labels<'_>, u64)> =
         samples.iter().map(|(labels, value)| (labels.as_slice(), *value)).collect();
     sink.counter(name, help, &samples)
+}
+
+/// Whether a sample of what is left out is there before it counts something: those of the kernel's frequent events, and what
+/// the profile does without.
+fn begins_at_zero(action: &str, why: LeftOut) -> bool {
+    const FREQUENT: [Action; 5] =
+        [Action::Exec, Action::ExecFailed, Action::Exit, Action::Connect, Action::Close];
+    let is_call = || Call::ALL.iter().any(|call| call.name() == action);
+    FREQUENT.iter().any(|frequent| frequent.name() == action)
+        || why == LeftOut::Profile && (action == Action::PamSetcred.name() || is_call())
 }

@@ -116,7 +116,8 @@ fn sample<'a>(
         }
     };
     let mut labels = vec![("namespace", namespace), ("workload", workload), ("container", container)];
-    labels.extend(pod.map(|pod| ("pod", pod)));
+    // An empty label is none to Prometheus; where it keeps our labels, it keeps the agent's own pod away as well.
+    labels.push(("pod", pod.unwrap_or_default()));
     labels.extend(part);
     (labels, sums.get(field).copied().unwrap_or(0))
 }

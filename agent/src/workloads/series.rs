@@ -26,7 +26,7 @@ pub(crate) type Sums = [u64; FIELDS];
 const GRACE: Duration = Duration::from_mins(10);
 
 /// Series of the node and of the agent, until a scrape has counted them.
-const OWN: usize = 810;
+const OWN: usize = 600;
 
 /// Whose a count is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

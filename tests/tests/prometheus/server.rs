@@ -25,13 +25,17 @@ pub(crate) struct Prometheus {
 impl Prometheus {
     /// Scrapes this port each second.
     pub(crate) fn start(target: u16) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let config = folder.path().join("prometheus.yml");
-        let text = format!(
+        Self::with(&format!(
             "global: {{ scrape_interval: 1s, scrape_timeout: 1s }}\n\
              scrape_configs:\n\
              - {{ job_name: tellwire, static_configs: [{{ targets: [\"127.0.0.1:{target}\"] }}] }}\n"
-        );
+        ))
+    }
+
+    /// With this configuration.
+    pub(crate) fn with(text: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let config = folder.path().join("prometheus.yml");
         fs::write(&config, text).expect("its configuration");
         let port = free_port();
         let mut command = Command::new(runtime::program("prometheus", "prometheus"));
@@ -106,7 +110,7 @@ pub(crate) fn get(port: u16, path: &str, accept: &str) -> io::Result<Answer> {
 }
 
 /// Every byte that could mean something in a URL.
-fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     text.bytes().fold(String::new(), |mut url, byte| {
         if byte.is_ascii_alphanumeric() {
             url.push(char::from(byte));

@@ -105,6 +105,31 @@ for folder, given in [("base", {}), ("capabilities", {"privileged": False})]:
 monitors = [document["kind"] for document in built("monitoring")]
 check("kustomize_monitoring", [] if monitors == ["PodMonitor"] else [str(monitors)])
 
+documents = built("../grafana")
+check("kustomize_dashboards", invalid(documents, KUBERNETES))
+shipped = {path.name: path.read_text() for path in (root / "deploy/grafana").glob("*.json")}
+
+
+def dashboards(documents):
+    """Those that Grafana's sidecar finds: by its label, one to a ConfigMap, each within what one may hold."""
+    labelled = [d for d in documents if d["metadata"].get("labels", {}).get("grafana_dashboard") == "1"]
+    return {name: text for d in labelled for name, text in d["data"].items() if len(text) < 1_000_000}
+
+
+check("kustomize_has_every_dashboard", [] if dashboards(documents) == shipped else [str(sorted(dashboards(documents)))])
+charted = dashboards(rendered({"dashboards": {"enabled": True}}))
+check("the_chart_has_every_dashboard", [] if {k: v.strip() for k, v in charted.items()} == {k: v.strip() for k, v in shipped.items()} else [str(sorted(charted))])
+check("dashboards_are_off_where_nobody_asks", list(dashboards(rendered({}))))
+
+protected = rendered(values(chart / "ci/protected.yaml"))
+container = pod(protected)["template"]["spec"]["containers"][0]
+schemes = [container[probe]["httpGet"].get("scheme") for probe in ("livenessProbe", "readinessProbe", "startupProbe")]
+check("probes_come_by_tls_where_it_is_on", [] if schemes == ["HTTPS"] * 3 else [str(schemes)])
+endpoints = [e for d in protected if "Monitor" in d["kind"] for key in ("podMetricsEndpoints", "endpoints") for e in d["spec"].get(key, [])]
+wanted = {"scheme": "https", "authorization": {"credentials": {"name": "tellwire-token", "key": "token"}}}
+check("monitors_come_by_tls_with_the_token", [str(e) for e in endpoints if {k: e.get(k) for k in wanted} != wanted or "ca" not in e["tlsConfig"]] or ([] if len(endpoints) == 2 else ["not two"]))
+check("monitors_name_the_cluster", [str(e) for e in endpoints if {"targetLabel": "cluster", "replacement": "production"} not in e["relabelings"]])
+
 # What says yes to everything would pass all of the above.
 misspelled = built("base")
 misspelled[1]["spec" if "spec" in misspelled[1] else "dataa"] = {"hostPid": True}

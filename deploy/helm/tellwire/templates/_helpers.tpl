@@ -41,4 +41,34 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 - sourceLabels:
     - __meta_kubernetes_pod_node_name
   targetLabel: instance
+{{- with .Values.cluster }}
+- targetLabel: cluster
+  replacement: {{ . }}
+{{- end }}
+{{- end }}
+
+{{- define "tellwire.access" -}}
+{{- with .Values.http.tls }}
+{{- if .secretName }}
+scheme: https
+tlsConfig:
+  {{- if .serverName }}
+  serverName: {{ .serverName }}
+  ca:
+    secret:
+      name: {{ .secretName }}
+      key: ca.crt
+  {{- else }}
+  insecureSkipVerify: true
+  {{- end }}
+{{- end }}
+{{- end }}
+{{- with .Values.http.token }}
+{{- if .secretName }}
+authorization:
+  credentials:
+    name: {{ .secretName }}
+    key: {{ .key }}
+{{- end }}
+{{- end }}
 {{- end }}
