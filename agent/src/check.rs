@@ -12,7 +12,7 @@ use crate::{
     config::Config,
     failure::Failure,
     host::HostRoot,
-    kernel::{Attached, Kernel, offsets, options::Options, probes::Point, support, types},
+    kernel::{Attached, Kernel, hooks::Point, offsets, options::Options, support, types},
     pam::{self, HostLibraries},
     rules::{Placement, placements},
     scope::Scope,

@@ -72,10 +72,10 @@ fn compare(found: &Costs) -> Result<Summary> {
             match known.get(program) {
                 Some(before) if *cost * 100 <= *before * (100 + GROWTH) => {}
                 Some(before) => {
-                    faults.push(format!("{program} on {kernel}: {before} instructions, now {cost}"))
+                    faults.push(format!("{program} on {kernel}: {before} instructions, now {cost}"));
                 }
                 None => {
-                    faults.push(format!("{program} on {kernel}: {cost} instructions, and none in the table"))
+                    faults.push(format!("{program} on {kernel}: {cost} instructions, and none in the table"));
                 }
             }
         }

@@ -39,7 +39,7 @@ impl Token {
 
     pub(super) async fn shown(&self, headers: &HeaderMap) -> Shown {
         let asked = headers.get(AUTHORIZATION).and_then(|value| bearer(value.to_str().ok()?));
-        let asked = asked.map(|token| Sha256::digest(token));
+        let asked = asked.map(Sha256::digest);
         let path: PathBuf = self.0.to_path_buf();
         match spawn_blocking(move || read(&path)).await {
             Ok(Ok(token)) if !token.is_empty() => match asked {

@@ -13,11 +13,7 @@ use std::{
 
 use aya::Ebpf;
 
-use super::{
-    Attached,
-    probes::{Hook, PROBES},
-    support::Support,
-};
+use super::{Attached, hooks::Hook, probes::PROBES, support::Support};
 
 /// `1` as long as the kernel calls programs on functions.
 const FTRACE: &str = "/proc/sys/kernel/ftrace_enabled";

@@ -12,7 +12,7 @@ use aya::{
 };
 
 use super::{
-    probes::{Alternative, By, Hook, Point, Probe},
+    hooks::{Alternative, By, Hook, Point, Probe},
     support::Support,
 };
 

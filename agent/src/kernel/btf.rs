@@ -115,7 +115,7 @@ impl Btf {
                 strings.push(0);
             } else {
                 // A pointer to nothing.
-                types.extend_from_slice(&[0, 0, 0, 0, 0, 0, 0, KIND_PTR as u8, 0, 0, 0, 0]);
+                types.extend([0, KIND_PTR << 24, 0].iter().flat_map(|word: &u32| word.to_le_bytes()));
             }
         }
         let size = |part: &[u8]| u32::try_from(part.len()).map(u32::to_le_bytes);
@@ -304,7 +304,7 @@ mod tests {
     fn what_is_attached_to_keeps_its_id() {
         let btf = running_kernel();
         let id = |btf: &Btf, name: &str| {
-            (1..btf.offsets.len() as u32).find(|id| {
+            (1..u32::try_from(btf.offsets.len()).unwrap()).find(|id| {
                 let ty = btf.get(*id).unwrap();
                 ty.kind == KIND_FUNC && btf.string(ty.name) == Some(name)
             })

@@ -6,7 +6,7 @@
 
 use super::{
     attach::Attached,
-    probes::{By, Hook},
+    hooks::{By, Hook},
     program_info::ProgramStats,
     support::Support,
 };

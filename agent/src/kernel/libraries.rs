@@ -21,7 +21,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::{
     Attached,
-    probes::Hook,
+    hooks::Hook,
     uretprobe::{UprobeEvents, run_at},
 };
 

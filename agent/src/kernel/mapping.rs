@@ -73,42 +73,44 @@ impl Mapping {
     /// Of a ring of so many bytes.
     pub(super) fn new(ring: BorrowedFd<'_>, bytes: usize) -> io::Result<Self> {
         let page = page_size();
-        let consumer = map(ring, 0, page, ProtFlags::READ | ProtFlags::WRITE)?;
-        let producer = map(ring, page, page + bytes, ProtFlags::READ)?;
-        let positions = Positions { consumer: consumer.cast(), producer: producer.cast() };
+        let reader = map(ring, 0, page, ProtFlags::READ | ProtFlags::WRITE)?;
+        let kernel = map(ring, page, page + bytes, ProtFlags::READ)?;
+        let positions = Positions { consumer: reader.cast(), producer: kernel.cast() };
         let consumed = word(positions.consumer).load(Ordering::Acquire);
-        Ok(Self { positions, data: producer.wrapping_add(page), bytes, consumed, whole: Vec::new() })
+        Ok(Self { positions, data: kernel.wrapping_add(page), bytes, consumed, whole: Vec::new() })
     }
 
     pub(super) const fn positions(&self) -> Positions {
         self.positions
     }
 
-    /// Hands the next record to `take` and gives its place back; `None` where there is none that is done. Gives the bytes that it
-    /// took in the ring.
+    /// Hands the next record to `take` and gives its place back: the bytes that it took in the ring. `None` where there is none
+    /// that is done.
     pub(super) fn next(&mut self, take: impl FnOnce(&[u8])) -> Option<usize> {
-        loop {
+        let len = loop {
             if self.consumed >= self.positions.produced() {
                 return None;
             }
-            let at = self.place(self.consumed);
             // The kernel takes the busy bit away when all else is written.
-            let header = self.header(at).load(Ordering::Acquire);
+            let header = self.header(self.place(self.consumed)).load(Ordering::Acquire);
             if header & BUSY != 0 {
                 return None;
             }
-            let len = (header & !DISCARDED) as usize;
-            let is_wanted = header & DISCARDED == 0;
-            if is_wanted {
-                take(self.record(self.place(self.consumed + HEADER as u64), len));
+            if header & DISCARDED == 0 {
+                break header as usize;
             }
-            let taken = (len + HEADER).next_multiple_of(8);
-            self.consumed += taken as u64;
-            word(self.positions.consumer).store(self.consumed, Ordering::Release);
-            if is_wanted {
-                return Some(taken);
-            }
-        }
+            self.give_back((header & !DISCARDED) as usize);
+        };
+        take(self.record(self.place(self.consumed + HEADER as u64), len));
+        Some(self.give_back(len))
+    }
+
+    /// Gives the place of the next record back, of so many bytes with its header.
+    fn give_back(&mut self, len: usize) -> usize {
+        let taken = (len + HEADER).next_multiple_of(8);
+        self.consumed += taken as u64;
+        word(self.positions.consumer).store(self.consumed, Ordering::Release);
+        taken
     }
 
     /// Where a position lies in the data.
@@ -116,7 +118,7 @@ impl Mapping {
         usize::try_from(position & (self.bytes as u64 - 1)).unwrap_or_default()
     }
 
-    #[expect(unsafe_code, reason = "the data are shared with the kernel")]
+    #[expect(unsafe_code, clippy::cast_ptr_alignment, reason = "the data are shared with the kernel")]
     fn header(&self, at: usize) -> &AtomicU32 {
         // SAFETY: records begin at multiples of 8, within the data.
         unsafe { &*self.data.wrapping_add(at).cast::<AtomicU32>() }
@@ -173,14 +175,14 @@ mod tests {
         fn put(&self, position: u64, bytes: &[u8]) {
             use std::os::unix::fs::FileExt as _;
             for (index, byte) in bytes.iter().enumerate() {
-                let at = (position as usize + index) & (self.bytes - 1);
+                let at = (usize::try_from(position).unwrap() + index) & (self.bytes - 1);
                 self.file.write_all_at(&[*byte], (2 * page_size() + at) as u64).unwrap();
             }
         }
 
         fn submit(&mut self, record: &[u8], flags: u32) {
             use std::os::unix::fs::FileExt as _;
-            let header = record.len() as u32 | flags;
+            let header = u32::try_from(record.len()).unwrap() | flags;
             self.put(self.produced, &[header.to_ne_bytes(), [0; 4]].concat());
             self.put(self.produced + 8, record);
             self.produced += (record.len() + HEADER).next_multiple_of(8) as u64;
@@ -219,9 +221,9 @@ mod tests {
             let mut ring = Written::new(4096);
             let mut mapping = Mapping::new(ring.file.as_fd(), ring.bytes).unwrap();
             for (number, len) in lens.iter().enumerate() {
-                let record: Vec<u8> = (0..*len).map(|byte| (byte * 7 + number) as u8).collect();
+                let record: Vec<u8> = (0..*len).map(|byte| (byte * 7 + number).to_ne_bytes()[0]).collect();
                 ring.submit(&record, 0);
-                prop_assert_eq!(mapping.positions().used() as usize, (len + HEADER).next_multiple_of(8));
+                prop_assert_eq!(mapping.positions().used(), (len + HEADER).next_multiple_of(8) as u64);
                 prop_assert_eq!(read(&mut mapping), Some(record));
             }
             prop_assert_eq!(read(&mut mapping), None);

@@ -9,6 +9,7 @@ pub(crate) mod btf;
 mod controls;
 pub(crate) mod degradations;
 pub(crate) mod filter;
+pub(crate) mod hooks;
 pub(crate) mod ledger;
 pub(crate) mod libraries;
 pub(crate) mod mapping;
@@ -44,12 +45,13 @@ use self::{
     attach::Ways,
     degradations::{Degradation, Found},
     filter::KernelFilter,
+    hooks::Hook,
     ledger::KernelBooks,
     libraries::Libraries,
     options::Options,
     pam::{PamState, RootNotices},
     pending::PendingConnects,
-    probes::{Hook, PROBES},
+    probes::PROBES,
     ring::{Reader, Rings},
     support::Support,
     types::Types,

@@ -115,20 +115,22 @@ mod tests {
             .collect();
         let mut text = String::from("field");
         for (name, ..) in &kernels {
-            text += &format!("\t{name}");
+            text.extend(["\t", name]);
         }
         for (index, field) in FIELDS.iter().enumerate() {
-            text += &format!("\n{}", field.name);
+            text.extend(["\n", field.name]);
             for (_, offsets, _) in &kernels {
                 let at = index * 4;
                 let value = u32::from_ne_bytes(offsets.as_bytes()[at..at + 4].try_into().unwrap());
-                text += &if value == ABSENT { "\t-".into() } else { format!("\t{value}") };
+                text.push('\t');
+                text += &if value == ABSENT { "-".into() } else { value.to_string() };
             }
         }
         for tracepoint in ["sched_process_exit"] {
-            text += &format!("\narguments of {tracepoint}");
+            text.extend(["\narguments of ", tracepoint]);
             for (_, _, btf) in &kernels {
-                text += &format!("\t{}", btf.tracepoint_arguments(tracepoint).unwrap());
+                text.push('\t');
+                text += &btf.tracepoint_arguments(tracepoint).unwrap().to_string();
             }
         }
         text += "\ntyped current task";

@@ -20,7 +20,7 @@ const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 const CACHES: &str = "/sys/kernel/slab";
 
 /// Structs that have a cache for themselves: its name, and the struct's. fs/dcache.c, kernel/cred.c, kernel/fork.c,
-/// net/ipv4/tcp_ipv4.c (v6.18). Before 6.9 the cache of `cred` is `cred_jar`, and sysfs has the new name as well or neither.
+/// `net/ipv4/tcp_ipv4.c` (v6.18). Before 6.9 the cache of `cred` is `cred_jar`, and sysfs has the new name as well or neither.
 const CACHED: [(&str, &str); 6] = [
     ("dentry", "dentry"),
     ("cred", "cred"),
@@ -31,7 +31,7 @@ const CACHED: [(&str, &str); 6] = [
 ];
 
 /// By how much a cache may be larger than its struct: caches of like sizes are merged. On a cache line, `find_mergeable` in
-/// mm/slab_common.c (v6.18).
+/// `mm/slab_common.c` (v6.18).
 const SLACK: u32 = 64;
 
 /// Why there are no types.

@@ -91,7 +91,7 @@ fn a_connect_that_does_not_wait_is_told_once() {
     let mut child = agent.fork(|| {
         let socket = net::begin_connect(to);
         // Asking again gives EALREADY or EISCONN, and is no attempt.
-        while connect(&socket, &to) != Err(rustix::io::Errno::ISCONN) {}
+        while connect(&socket, &to) != Err(Errno::ISCONN) {}
         ends(&socket.into())
     });
     agent.settle(&mut child);
@@ -146,7 +146,7 @@ fn a_line_names_the_program_that_connects() {
     Program::Exit(0).write(&program);
     let mut child = agent.fork(|| {
         // What a process was forked from is known once that has an event.
-        sys::execve(std::path::Path::new("/nowhere"), &["x"]);
+        sys::execve(Path::new("/nowhere"), &["x"]);
         let pid = fork(|| {
             drop(TcpStream::connect(to).expect("a connection"));
             sys::exec(&program, &["program"])

@@ -177,7 +177,7 @@ impl Demonstration {
     }
 }
 
-/// Target labels are those that the PodMonitor gives: `namespace`, `pod` and `container` are the agent's own.
+/// Target labels are those that the `PodMonitor` gives: `namespace`, `pod` and `container` are the agent's own.
 fn configuration(nodes: &[Node]) -> String {
     let rules = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/prometheus/rules.yml");
     let mut text = format!(

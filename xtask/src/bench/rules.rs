@@ -51,7 +51,7 @@ impl Bench {
         let before = agent.read()?;
         let cpu_before = agent.cpu_seconds()?;
         let done = work.run(Some(agent.cgroup()))?;
-        agent.read_when_settled(&before, (workload, &done))?;
+        agent.read_when_settled(&before, (work.workload, &done))?;
         let cpu = (agent.cpu_seconds()? - cpu_before) * 1e6 / done.count();
         agent.stop()?;
         Ok(cpu)

@@ -108,7 +108,7 @@ impl Job<'_> {
         let mut line = format!("console={console} quiet panic=-1 {}", self.configuration.boot);
         let mut option = |name: &str, value: &str| {
             if !value.is_empty() {
-                line += &format!(" tellwire.{name}={value}");
+                line.extend([" tellwire.", name, "=", value]);
             }
         };
         option("configuration", self.configuration.name);
