@@ -196,7 +196,7 @@ mod tests {
                 "[kernel]\nring-byte = 5",
                 "t.toml:2: unknown key ring-byte in [kernel]: write ring-bytes (valid are ring-bytes, \
                  args-bytes, pending-connects, open-connections, cgroup-counters, throttle-process, throttle-network, \
-                 throttle-urgent, poll-interval, function-hooks, log)",
+                 throttle-urgent, poll-interval, function-hooks, btf, log)",
             ),
             (
                 "[http]\nlisten = \"none\"\ntls = true",
