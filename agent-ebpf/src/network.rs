@@ -126,6 +126,10 @@ mod programs {
         states: u64,
     }
 
+    impl Change {
+        const NONE: Self = Self { socket: 0, states: 0 };
+    }
+
     /// hook: `inet_sock_set_state(const struct sock *sk, const int oldstate, const int newstate)`: the change
     /// to SYN_SENT, in the context of whoever called connect, and the change away from it.
     /// <https://github.com/torvalds/linux/blob/v6.18/net/ipv4/af_inet.c>
@@ -147,13 +151,14 @@ mod programs {
     #[inline(always)]
     fn state_changed(socket: impl Socket, (old, new): (u32, u32)) -> i32 {
         if new == TCP_SYN_SENT {
+            take(Change::NONE);
             let _nothing_to_tell = started(socket);
             if kernel::is_preemptible() {
                 take(Change { socket: socket.address(), states: states(old, new) });
             }
         } else if is_end(old, new) {
             // Not before it is done: whoever interrupts this must not be taken for it.
-            take(Change { socket: 0, states: 0 });
+            take(Change::NONE);
             ended(socket, new);
             take(Change { socket: socket.address(), states: states(old, new) });
         }
@@ -209,8 +214,13 @@ mod programs {
             if kernel::is_preemptible() && !is_taken(change) && !connection::is_there(socket) {
                 let _nothing_to_tell = started(socket);
             }
-        } else if is_end(old, new) && !is_taken(change) {
-            ended(socket, new);
+        } else if is_end(old, new) {
+            if !is_taken(change) {
+                ended(socket, new);
+            } else if !kernel::is_preemptible() {
+                // It is good for this once: another socket of this address will make the same change.
+                take(Change::NONE);
+            }
         }
         0
     }

@@ -104,7 +104,8 @@ fn load(kind: u32) -> io::Result<OwnedFd> {
     // Before 5.11 programs count as locked memory of their user, who has the agent's too:
     // <https://github.com/torvalds/linux/commit/3ac1f01b43b6>.
     let unlimited = Rlimit { current: None, maximum: None };
-    setrlimit(Resource::Memlock, unlimited).expect("the limit of locked memory");
+    // Without CAP_SYS_RESOURCE it cannot be raised; what the kernel makes of that the load says.
+    let _refused = setrlimit(Resource::Memlock, unlimited);
     let attributes = Load {
         prog_type: BPF_PROG_TYPE_CGROUP_SOCK_ADDR,
         insn_cnt: 2,
