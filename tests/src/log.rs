@@ -83,9 +83,14 @@ impl Log {
 
     /// Waits until a line says so, or until there are no more lines; whether one did.
     pub(crate) fn wait_for(&self, message: &str) -> bool {
-        let has = |state: &State| state.lines.iter().any(|line| says(line, message));
-        self.wait(|state| has(state) || state.is_over);
-        has(&self.0.state.lock().unwrap_or_else(PoisonError::into_inner))
+        // A line is read once: there may be thousands, and each wakes who waits.
+        let (mut seen, mut is_said) = (0, false);
+        self.wait(|state| {
+            is_said = is_said || state.lines.iter().skip(seen).any(|line| says(line, message));
+            seen = state.lines.len();
+            is_said || state.is_over
+        });
+        is_said
     }
 
     /// All lines, once there are no more. The kernel takes probes on libraries away one after the other, those of all agents
@@ -99,12 +104,12 @@ impl Log {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner).lines.clone()
     }
 
-    fn wait(&self, ready: impl Fn(&State) -> bool) {
+    fn wait(&self, ready: impl FnMut(&State) -> bool) {
         self.wait_so_long(1, ready);
     }
 
     /// With so many times the usual limit.
-    fn wait_so_long(&self, times: u32, ready: impl Fn(&State) -> bool) {
+    fn wait_so_long(&self, times: u32, mut ready: impl FnMut(&State) -> bool) {
         let state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
         let waited = self.0.grown.wait_timeout_while(state, limit() * times, |state| !ready(state));
         let (state, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
