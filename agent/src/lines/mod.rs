@@ -3,6 +3,7 @@
 //! The structs are the schema: `tellwire events --json-schema` and docs/events.md are generated from
 //! them. What ECS does not name stands under `tellwire.*`, or is marked as ours. Absent rather than null.
 
+mod append;
 pub(crate) mod audit;
 pub(crate) mod auth;
 pub(crate) mod build;
@@ -22,6 +23,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use self::{
+    append::Appender,
     audit::Group,
     fields::{
         Container, Endpoint, ErrorCode, EventFields, Host, Kubernetes, Network, Process, Related, Tellwire,
@@ -106,7 +108,7 @@ pub(crate) struct Ecs {
 /// string can end the line.
 pub(crate) fn write(line: &Line<'_>, to: &mut BytesMut) -> serde_json::Result<()> {
     let start = to.len();
-    if let Err(error) = serde_json::to_writer(to.writer(), line) {
+    if let Err(error) = serde_json::to_writer(Appender(to), line) {
         to.truncate(start);
         return Err(error);
     }

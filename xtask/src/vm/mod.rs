@@ -127,7 +127,9 @@ fn tests(sh: &Shell, options: &Options) -> Result<Summary> {
     });
     Ok(outcomes
         .into_iter()
-        .map(|outcome| outcome.map_or(Summary::BROKEN, |outcome| outcome.summary))
+        .map(|outcome| {
+            outcome.map_or_else(|error| Summary::broken(format!("{error:#}")), |outcome| outcome.summary)
+        })
         .chain([verified])
         .sum())
 }
