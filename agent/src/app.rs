@@ -249,6 +249,7 @@ impl Assembly {
         kernel_books.listen(cgroups);
         tokio::spawn(harvest(Arc::clone(&kernel_books), gone));
         say_watching(&kernel, &support);
+        own::give_back_start();
         let pipeline = Pipeline {
             rings,
             wake,

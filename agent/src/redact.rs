@@ -167,9 +167,8 @@ impl Redactor {
         }
         let names = Names::new(flags, allow);
         let tools = Tools::new();
-        let build = |patterns: &[&[u8]]| {
-            let kind = Some(AhoCorasickKind::DFA);
-            AhoCorasick::builder().kind(kind).ascii_case_insensitive(true).build(patterns)
+        let build = |patterns: &[&[u8]], kind| {
+            AhoCorasick::builder().kind(Some(kind)).ascii_case_insensitive(true).build(patterns)
         };
         let mut triggers: Vec<&[u8]> = Vec::new();
         let mut classes = Vec::new();
@@ -186,9 +185,10 @@ impl Redactor {
             scripts.push(name);
         }
         Ok(Self(Some(Engine {
-            suspicious: build(&[&triggers, &blank[..]].concat())?,
-            scripts: build(&scripts)?,
-            triggers: build(&triggers)?,
+            suspicious: build(&[&triggers, &blank[..]].concat(), AhoCorasickKind::DFA)?,
+            // Few texts come so far, and as a DFA it would take a megabyte.
+            scripts: build(&scripts, AhoCorasickKind::ContiguousNFA)?,
+            triggers: build(&triggers, AhoCorasickKind::DFA)?,
             classes,
             tools,
             patterns: Patterns::new()?,

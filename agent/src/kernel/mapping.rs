@@ -1,17 +1,18 @@
 //! A ring as it lies in memory: two pages of positions and the data, kernel/bpf/ringbuf.c (v6.18).
 //!
-//! The data are mapped once. The kernel would give them twice in a row, so that no record looks cut; but then each page counts twice
-//! in the memory of the process, and only one record in a round is cut.
+//! A window of the data is mapped at a time, and moves on with the reader: each mapped page counts as memory of the process, although
+//! the kernel has it anyway. The kernel gives the data twice in a row, so that a window past their end shows their begin, and no record
+//! looks cut.
 
 use std::{
     io,
-    os::fd::BorrowedFd,
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     ptr,
     sync::atomic::{AtomicU32, AtomicU64, Ordering},
 };
 
 use rustix::{
-    mm::{MapFlags, ProtFlags, mmap},
+    mm::{MapFlags, ProtFlags, mmap, munmap},
     param::page_size,
 };
 
@@ -20,17 +21,30 @@ const BUSY: u32 = 1 << 31;
 const DISCARDED: u32 = 1 << 30;
 const HEADER: usize = 8;
 
-/// A ring's pages, mapped for the life of the process.
+/// Bytes of a window; more only for a record that is larger. Moving it takes some microseconds, once in some hundred records.
+const WINDOW: usize = 256 * 1024;
+
+/// A ring's pages: the positions, mapped for the life of the process, and a window of the data.
 #[derive(Debug)]
 pub(super) struct Mapping {
     positions: Positions,
-    data: *const u8,
+    window: Window,
     /// Of the data; a power of two.
     bytes: usize,
     /// How far the reader is. Only it moves this, and tells the kernel.
     consumed: u64,
-    /// Where a cut record is put together.
-    whole: Vec<u8>,
+    /// That the window does not move was said.
+    is_stuck: bool,
+}
+
+/// A part of the data.
+#[derive(Debug)]
+struct Window {
+    ring: OwnedFd,
+    mapped: *const u8,
+    /// Where it begins in the data, and how long it is; whole pages.
+    start: usize,
+    len: usize,
 }
 
 /// Tells how full a ring is, from anywhere.
@@ -48,7 +62,7 @@ unsafe impl Send for Positions {}
 unsafe impl Sync for Positions {}
 // SAFETY: as above; the data are read by the owner alone.
 #[expect(unsafe_code, reason = "raw pointers are not Send by themselves")]
-unsafe impl Send for Mapping {}
+unsafe impl Send for Window {}
 
 impl Positions {
     /// Bytes submitted or reserved, and not yet read.
@@ -74,10 +88,11 @@ impl Mapping {
     pub(super) fn new(ring: BorrowedFd<'_>, bytes: usize) -> io::Result<Self> {
         let page = page_size();
         let reader = map(ring, 0, page, ProtFlags::READ | ProtFlags::WRITE)?;
-        let kernel = map(ring, page, page + bytes, ProtFlags::READ)?;
+        let kernel = map(ring, page, page, ProtFlags::READ)?;
         let positions = Positions { consumer: reader.cast(), producer: kernel.cast() };
         let consumed = word(positions.consumer).load(Ordering::Acquire);
-        Ok(Self { positions, data: kernel.wrapping_add(page), bytes, consumed, whole: Vec::new() })
+        let window = Window::new(ring, bytes.min(WINDOW))?;
+        Ok(Self { positions, window, bytes, consumed, is_stuck: false })
     }
 
     pub(super) const fn positions(&self) -> Positions {
@@ -91,8 +106,9 @@ impl Mapping {
             if self.consumed >= self.positions.produced() {
                 return None;
             }
+            self.look(HEADER)?;
             // The kernel takes the busy bit away when all else is written.
-            let header = self.header(self.place(self.consumed)).load(Ordering::Acquire);
+            let header = self.window.header(self.place()).load(Ordering::Acquire);
             if header & BUSY != 0 {
                 return None;
             }
@@ -101,8 +117,28 @@ impl Mapping {
             }
             self.give_back((header & !DISCARDED) as usize);
         };
-        take(self.record(self.place(self.consumed + HEADER as u64), len));
+        // No record is larger than the ring, whatever its header says.
+        let whole = self.bytes.min(len + HEADER);
+        self.look(whole)?;
+        take(self.window.record(self.place() + HEADER, whole - HEADER));
         Some(self.give_back(len))
+    }
+
+    /// Moves the window to where the next bytes are. It fails only for want of memory; then they stay where they are, and what the ring
+    /// has no room for meanwhile is counted as lost.
+    fn look(&mut self, len: usize) -> Option<()> {
+        match self.window.show(self.place(), len) {
+            Ok(()) => {
+                self.is_stuck = false;
+                Some(())
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut self.is_stuck, true) {
+                    tracing::error!(%error, "a ring's data cannot be mapped: records wait");
+                }
+                None
+            }
+        }
     }
 
     /// Gives the place of the next record back, of so many bytes with its header.
@@ -113,33 +149,56 @@ impl Mapping {
         taken
     }
 
-    /// Where a position lies in the data.
-    fn place(&self, position: u64) -> usize {
-        usize::try_from(position & (self.bytes as u64 - 1)).unwrap_or_default()
+    /// Where the reader is in the data.
+    fn place(&self) -> usize {
+        usize::try_from(self.consumed & (self.bytes as u64 - 1)).unwrap_or_default()
+    }
+}
+
+impl Window {
+    /// At the begin of the data.
+    fn new(ring: BorrowedFd<'_>, len: usize) -> io::Result<Self> {
+        let mapped = map(ring, 2 * page_size(), len, ProtFlags::READ)?;
+        Ok(Self { ring: ring.try_clone_to_owned()?, mapped, start: 0, len })
+    }
+
+    /// Sees to it that these bytes of the data are in the window.
+    fn show(&mut self, at: usize, len: usize) -> io::Result<()> {
+        if self.start <= at && at + len <= self.start + self.len {
+            return Ok(());
+        }
+        let page = page_size();
+        let start = at - at % page;
+        let wanted = self.len.max((at + len - start).next_multiple_of(page));
+        let mapped = map(self.ring.as_fd(), 2 * page + start, wanted, ProtFlags::READ)?;
+        self.unmap();
+        (self.mapped, self.start, self.len) = (mapped, start, wanted);
+        Ok(())
+    }
+
+    #[expect(unsafe_code, reason = "the kernel gives a ring by its pages")]
+    fn unmap(&self) {
+        // SAFETY: mapped by `map` with this length; no reference to it lives longer than a call of `Mapping::next`.
+        let done = unsafe { munmap(self.mapped.cast_mut().cast(), self.len) };
+        debug_assert!(done.is_ok(), "{done:?}");
     }
 
     #[expect(unsafe_code, clippy::cast_ptr_alignment, reason = "the data are shared with the kernel")]
     fn header(&self, at: usize) -> &AtomicU32 {
-        // SAFETY: records begin at multiples of 8, within the data.
-        unsafe { &*self.data.wrapping_add(at).cast::<AtomicU32>() }
+        // SAFETY: `show` was asked for it; records begin at multiples of 8.
+        unsafe { &*self.mapped.wrapping_add(at - self.start).cast::<AtomicU32>() }
     }
 
     #[expect(unsafe_code, reason = "the data are shared with the kernel")]
-    fn record(&mut self, at: usize, len: usize) -> &[u8] {
-        // No record is larger than the ring, whatever its header says.
-        let len = len.min(self.bytes);
-        let first = len.min(self.bytes - at);
-        // SAFETY: within the data; the kernel does not write a record that is done until its place is given back.
-        let head = unsafe { std::slice::from_raw_parts(self.data.wrapping_add(at), first) };
-        if first == len {
-            return head;
-        }
-        // SAFETY: as above.
-        let tail = unsafe { std::slice::from_raw_parts(self.data, len - first) };
-        self.whole.clear();
-        self.whole.extend_from_slice(head);
-        self.whole.extend_from_slice(tail);
-        &self.whole
+    fn record(&self, at: usize, len: usize) -> &[u8] {
+        // SAFETY: `show` was asked for it; the kernel does not write a record that is done until its place is given back.
+        unsafe { std::slice::from_raw_parts(self.mapped.wrapping_add(at - self.start), len) }
+    }
+}
+
+impl Drop for Window {
+    fn drop(&mut self) {
+        self.unmap();
     }
 }
 
@@ -168,15 +227,18 @@ mod tests {
     impl Written {
         fn new(bytes: usize) -> Self {
             let file = tempfile::tempfile().unwrap();
-            file.set_len((2 * page_size() + bytes) as u64).unwrap();
+            file.set_len((2 * page_size() + 2 * bytes) as u64).unwrap();
             Self { file, bytes, produced: 0 }
         }
 
         fn put(&self, position: u64, bytes: &[u8]) {
             use std::os::unix::fs::FileExt as _;
-            for (index, byte) in bytes.iter().enumerate() {
-                let at = (usize::try_from(position).unwrap() + index) & (self.bytes - 1);
-                self.file.write_all_at(&[*byte], (2 * page_size() + at) as u64).unwrap();
+            let at = usize::try_from(position).unwrap() & (self.bytes - 1);
+            let (head, tail) = bytes.split_at(bytes.len().min(self.bytes - at));
+            for (at, part) in [(at, head), (0, tail)] {
+                for copy in [0, self.bytes] {
+                    self.file.write_all_at(part, (2 * page_size() + at + copy) as u64).unwrap();
+                }
             }
         }
 
@@ -198,7 +260,7 @@ mod tests {
 
     #[test]
     fn a_record_that_is_not_done_waits_and_one_that_was_given_up_is_passed_over() {
-        let mut ring = Written::new(4096);
+        let mut ring = Written::new(page_size());
         let mut mapping = Mapping::new(ring.file.as_fd(), ring.bytes).unwrap();
         assert_eq!(read(&mut mapping), None);
         ring.submit(b"given up", DISCARDED);
@@ -215,11 +277,15 @@ mod tests {
     }
 
     proptest! {
-        /// Many rounds, so that records are cut at every place.
+        /// Many rounds, so that records end at every place, and windows that are smaller than the ring and than a record.
         #[test]
-        fn records_come_whole_and_in_order(lens in proptest::collection::vec(0_usize..1500, 1..60)) {
-            let mut ring = Written::new(4096);
+        fn records_come_whole_and_in_order(
+            lens in proptest::collection::vec(0_usize..6000, 1..60),
+            pages in 1_usize..=4,
+        ) {
+            let mut ring = Written::new(4 * page_size());
             let mut mapping = Mapping::new(ring.file.as_fd(), ring.bytes).unwrap();
+            mapping.window = Window::new(ring.file.as_fd(), pages * page_size()).unwrap();
             for (number, len) in lens.iter().enumerate() {
                 let record: Vec<u8> = (0..*len).map(|byte| (byte * 7 + number).to_ne_bytes()[0]).collect();
                 ring.submit(&record, 0);

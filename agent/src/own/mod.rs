@@ -7,6 +7,7 @@
 mod identity;
 mod last_run;
 mod losses;
+mod memory;
 
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 
@@ -19,6 +20,7 @@ use self::losses::Losses;
 pub(crate) use self::{
     identity::{pid_on_host, subject},
     last_run::{NOTE, Note, StateFile},
+    memory::give_back_start,
 };
 use crate::{
     books::{Audit, Books},
