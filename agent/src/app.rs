@@ -249,7 +249,7 @@ impl Assembly {
         kernel_books.listen(cgroups);
         tokio::spawn(harvest(Arc::clone(&kernel_books), gone));
         say_watching(&kernel, &support);
-        own::give_back_start();
+        tokio::spawn(own::settle());
         let pipeline = Pipeline {
             rings,
             wake,

@@ -1,13 +1,23 @@
 //! The agent's own memory: code that only the start needed is not kept mapped.
 
-use std::{fs, io, ops::Range, ptr};
+use std::{fs, io, ops::Range, ptr, time::Duration};
 
 use rustix::mm::{Advice, madvise};
+
+/// By then the libraries of the host are found and the container runtimes have answered, if they do.
+const SETTLED: Duration = Duration::from_secs(10);
+
+/// Gives back what the start needed: once now, and once more when the tasks that it began have settled.
+pub(crate) async fn settle() {
+    give_back_code();
+    tokio::time::sleep(SETTLED).await;
+    give_back_code();
+}
 
 /// Lets the pages of the program's file go, of which the start touched nearly all (the loader, the verifier's log, the configuration,
 /// the compiler of patterns). Those that are needed again come back from the page cache, as they came the first time; all others
 /// count no more as memory of this process, and the kernel is free to drop them.
-pub(crate) fn give_back_start() {
+fn give_back_code() {
     let given = file_pages().and_then(|ranges| ranges.into_iter().try_for_each(give_back));
     if let Err(error) = given {
         tracing::debug!(%error, "code that only the start needed stays mapped");
@@ -59,7 +69,7 @@ fn give_back(range: Range<usize>) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::{file_pages, give_back_start, unwritten};
+    use super::{file_pages, give_back_code, unwritten};
 
     #[test]
     fn only_pages_that_the_file_has_too_are_given_back() {
@@ -76,7 +86,7 @@ mod tests {
     #[test]
     fn this_program_has_such_pages_and_runs_on_without_them() {
         assert!(!file_pages().unwrap().is_empty());
-        give_back_start();
+        give_back_code();
         assert!(!file_pages().unwrap().is_empty());
     }
 }

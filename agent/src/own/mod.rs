@@ -20,7 +20,7 @@ use self::losses::Losses;
 pub(crate) use self::{
     identity::{pid_on_host, subject},
     last_run::{NOTE, Note, StateFile},
-    memory::give_back_start,
+    memory::settle,
 };
 use crate::{
     books::{Audit, Books},

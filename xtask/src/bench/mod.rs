@@ -33,7 +33,7 @@ pub(crate) struct Options {
     /// Length of each loaded stretch, in seconds; the figures of the README are those of 60
     #[arg(long, default_value_t = 10)]
     seconds: u64,
-    /// Only these parts: kernel, tax, cost, load, overload, rules, volume
+    /// Only these parts: start, kernel, tax, cost, load, overload, rules, volume
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Write the result as JSON to this file too
@@ -60,6 +60,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let wants = |part: &str| options.only.is_empty() || options.only.iter().any(|only| only == part);
     let mut report = Report::default();
     let bench = Bench { binary, length };
+    if wants("start") {
+        bench.start(&mut report)?;
+    }
     if wants("kernel") {
         bench.kernel(&mut report)?;
     }
@@ -114,7 +117,21 @@ const EXECS: u32 = 1_500;
 const CONNECTS: u32 = 20_000;
 const CONNECTS_FOR_COST: u32 = 5_000;
 
+/// An agent has settled: `own/memory.rs` gives back what its start needed 10 s after it.
+const SETTLED: Duration = Duration::from_secs(12);
+
 impl Bench {
+    /// What the agent takes where nothing happens.
+    fn start(&self, report: &mut Report) -> Result<()> {
+        say("start: memory of an agent that has settled");
+        let agent = Agent::start(&self.binary, "", "file:/dev/null")?;
+        load::pause(SETTLED);
+        report.section("after start");
+        report.figure("highest RSS", agent.memory("VmHWM")?, "MiB");
+        report.goal(&Goal::at_most("RSS", 10.0, "MiB"), agent.memory("VmRSS")?);
+        agent.stop().map(drop)
+    }
+
     /// Time in the kernel programs, from BPF statistics.
     fn kernel(&self, report: &mut Report) -> Result<()> {
         say("kernel: time in the programs (BPF statistics on)");
