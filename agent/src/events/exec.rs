@@ -2,7 +2,7 @@
 
 use tellwire_ebpf::{exec as wire, exec_failed};
 
-use super::{DecodeError, Tail, paths::Names};
+use super::{DecodeError, Tail, paths::Names, text::text};
 
 /// A new program image, as its record has it.
 #[derive(Debug)]
@@ -37,6 +37,23 @@ impl<'a> Exec<'a> {
         let args = args.strip_suffix(b"\0").map_or((args, args.is_empty()), |args| (args, false));
         let (args, none) = args;
         args.split(|byte| *byte == 0).filter(move |_| !none)
+    }
+
+    /// Puts the arguments into `line`, as text, with a blank between each two.
+    pub(crate) fn command_line(&self, line: &mut String) {
+        // All at once, where that gives the same: a command line can have hundreds of arguments.
+        let mut bytes = std::mem::take(line).into_bytes();
+        bytes.clear();
+        bytes.extend_from_slice(self.args.strip_suffix(b"\0").unwrap_or(self.args));
+        for byte in &mut bytes {
+            if *byte == 0 {
+                *byte = b' ';
+            }
+        }
+        match String::from_utf8(bytes) {
+            Ok(text) if !text.contains("\\x") => *line = text,
+            _ => *line = self.args().map(text).collect::<Vec<_>>().join(" "),
+        }
     }
 
     pub(crate) fn args_truncated(&self) -> bool {
@@ -80,6 +97,26 @@ mod tests {
         wire.args = Span { start: 0, len: u32::try_from(bytes.len()).unwrap() };
         let exec = Exec::new(wire, Tail(bytes)).unwrap();
         exec.args().map(<[u8]>::to_vec).collect()
+    }
+
+    #[test]
+    fn a_command_line_is_the_text_of_each_argument() {
+        for bytes in [
+            &b"ls\0-l\0\0end\0"[..],
+            b"",
+            b"\0",
+            b"cut at\0the en",
+            b"a\\\0xb\0",
+            b"a\\x\0b\0",
+            b"\xff\0\xc3\xa9\0",
+        ] {
+            let mut wire = wire::Exec::new_zeroed();
+            wire.args = Span { start: 0, len: u32::try_from(bytes.len()).unwrap() };
+            let exec = Exec::new(wire, Tail(bytes)).unwrap();
+            let mut line = "what was there".to_owned();
+            exec.command_line(&mut line);
+            assert_eq!(line, exec.args().map(text).collect::<Vec<_>>().join(" "), "{bytes:?}");
+        }
     }
 
     #[test]

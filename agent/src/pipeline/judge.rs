@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::{
     books::Books,
     enrich::{containers::Containers, users::Users, who::Who},
-    events::{exec::Exec, text::text},
+    events::exec::Exec,
     kernel::filter::KernelFilter,
     lines::{Line, fields::SampledFacts},
     pipeline::LeftOut,
@@ -89,11 +89,8 @@ impl Judge {
     ) -> Option<Marks> {
         let Some(rules) = &mut self.rules else { return Some(Marks::default()) };
         let args = |line: &mut String| {
-            for (number, arg) in exec.into_iter().flat_map(Exec::args).enumerate() {
-                if number > 0 {
-                    line.push(' ');
-                }
-                line.push_str(&text(arg));
+            if let Some(exec) = exec {
+                exec.command_line(line);
             }
         };
         let uid = who.subject.ids.euid;

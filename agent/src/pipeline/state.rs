@@ -388,9 +388,10 @@ fn is_unchanged(after: &Subject, record: &privilege::Credentials) -> bool {
         && record.old_capabilities == record.new_capabilities
 }
 
-/// The arguments in one piece.
 fn command_line(exec: &Exec<'_>) -> String {
-    exec.args().map(text).collect::<Vec<_>>().join(" ")
+    let mut line = String::new();
+    exec.command_line(&mut line);
+    line
 }
 
 fn count_enrichment(who: &Who, books: &Books) {

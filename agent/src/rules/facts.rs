@@ -86,7 +86,7 @@ impl What {
 pub(crate) struct Facts<'a> {
     pub(crate) what: What,
     pub(crate) executable: Option<&'a str>,
-    /// Appends the command line; only an exec has one.
+    /// Writes the command line; only an exec has one.
     pub(crate) args: Option<&'a dyn Fn(&mut String)>,
     /// The effective user.
     pub(crate) uid: u32,
