@@ -1,4 +1,5 @@
-//! What the guest finds: busybox, the static agent, the static test binaries and `init.sh`, one archive for each machine type.
+//! What the guest finds: busybox, the static agent, the static test binaries, libpam and `init.sh`, one archive for each machine
+//! type.
 
 use std::{
     fs,
@@ -8,14 +9,15 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use xshell::{Shell, cmd};
 
-use super::{initramfs::Archive, kernel};
+use super::{initramfs::Archive, kernel, pam};
 use crate::{
     build::{self, Arch, Executable, Linking, Profile, Purpose},
     setup,
 };
 
-/// The files of `tests/tests` that run in a VM. The others need the distribution's programs.
-pub(super) const TESTS: [&str; 3] = ["process", "network", "privilege"];
+/// The suites of `tests/tests` that run in a VM. The others need the distribution's programs, and so do modules of `pam` that
+/// `init.sh` names.
+pub(super) const TESTS: [&str; 5] = ["process", "network", "privilege", "pam", "machine"];
 
 const BUSYBOX: &str = "/bin/busybox";
 
@@ -49,6 +51,8 @@ pub(super) fn pack(sh: &Shell, arch: Arch) -> Result<PathBuf> {
     for Executable { name, path, .. } in tests {
         archive.program(&format!("tests/{name}"), &read(&path)?)?;
     }
+
+    pam::add(sh, arch, &mut archive)?;
 
     let folder = setup::root()?.join("target/vm");
     let path = folder.join(format!("initramfs-{}.cpio", arch.go()));

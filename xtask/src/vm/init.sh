@@ -82,7 +82,14 @@ fi
 filter=$(option filter)
 for test in $(option tests | tr , ' '); do
     echo "-- $test"
-    "/tests/$test" --test-threads=1 ${filter:+"$filter"} || exit=$?
+    case $test in
+    # They need a container engine's programs, and overlays, which are a module of the kernel that is not here.
+    pam) without="containers:: overlay::" ;;
+    *) without= ;;
+    esac
+    for module in $without; do echo "-- $test: without $module"; done
+    # shellcheck disable=SC2086 # Words.
+    "/tests/$test" --test-threads=1 --include-ignored ${without:+$(printf -- '--skip %s ' $without)} ${filter:+"$filter"} || exit=$?
 done
 
 # Setting the terminal waits until the console has sent everything; powering off does not.

@@ -9,6 +9,7 @@ mod guest;
 mod initramfs;
 mod kernel;
 mod machine;
+mod pam;
 mod table;
 
 use std::{
