@@ -165,7 +165,7 @@ const ABOUT_LOGINS: [&str; 2] = ["pam", "auth"];
 fn is_about_logins() -> bool {
     let program = env::current_exe().ok();
     let name = program.as_deref().and_then(Path::file_name).and_then(OsStr::to_str).unwrap_or_default();
-    ABOUT_LOGINS.iter().any(|suite| name.strip_prefix(suite).is_some_and(|rest| rest.is_empty() || rest.starts_with('-')))
+    name.split('-').next().is_some_and(|suite| ABOUT_LOGINS.contains(&suite))
 }
 
 /// The configuration with the watched cgroup, and with a folder for the agent's notes that no other agent has

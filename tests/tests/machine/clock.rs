@@ -1,5 +1,7 @@
 //! The wall clock is set.
 
+use std::time::Duration;
+
 use rustix::time::{ClockId, Timespec, clock_gettime, clock_settime};
 use serde_json::{Value, json};
 use tellwire_tests::{Agent, at, ecs, program::Program, until};
@@ -32,10 +34,8 @@ fn offset() -> f64 {
     seconds(ClockId::Realtime) - seconds(ClockId::Boottime)
 }
 
-#[expect(clippy::cast_precision_loss, reason = "microseconds of this century have room")]
 fn seconds(clock: ClockId) -> f64 {
-    let time = clock_gettime(clock);
-    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
+    Duration::try_from(clock_gettime(clock)).expect("a time after the clock began").as_secs_f64()
 }
 
 fn changes(agent: &Agent) -> Vec<Value> {

@@ -12,12 +12,20 @@ use xshell::{Shell, cmd};
 use super::{initramfs::Archive, kernel, pam};
 use crate::{
     build::{self, Arch, Executable, Linking, Profile, Purpose},
-    setup,
+    complain, setup,
 };
 
 /// The suites of `tests/tests` that run in a VM. The others need the distribution's programs, and so do modules of `pam` that
 /// `init.sh` names.
 pub(super) const TESTS: [&str; 5] = ["process", "network", "privilege", "pam", "machine"];
+
+/// Those that `--suite` names.
+pub(super) fn suites(asked: Option<&str>) -> Result<Vec<&'static str>> {
+    let Some(asked) = asked else { return Ok(TESTS.to_vec()) };
+    let known = |name: &str| TESTS.into_iter().find(|known| *known == name);
+    let suite = |name| known(name).with_context(|| format!("no suite {name}: {}", TESTS.join(", ")));
+    asked.split(',').map(suite).collect()
+}
 
 const BUSYBOX: &str = "/bin/busybox";
 
@@ -52,7 +60,10 @@ pub(super) fn pack(sh: &Shell, arch: Arch) -> Result<PathBuf> {
         archive.program(&format!("tests/{name}"), &read(&path)?)?;
     }
 
-    pam::add(sh, arch, &mut archive)?;
+    if let Err(error) = pam::add(sh, arch, &mut archive) {
+        // Where no mirror has it, the other suites run all the same.
+        complain(format_args!("the suite pam will fail, for the guest has no libpam: {error:#}"));
+    }
 
     let folder = setup::root()?.join("target/vm");
     let path = folder.join(format!("initramfs-{}.cpio", arch.go()));
@@ -68,4 +79,16 @@ fn test_binaries(sh: &Shell, linking: Linking) -> Result<Vec<Executable>> {
     tests.retain(|test| test.purpose == Purpose::IntegrationTest && TESTS.contains(&test.name.as_str()));
     ensure!(!tests.is_empty(), "none of the tests for a VM is there: {}", TESTS.join(", "));
     Ok(tests)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{TESTS, suites};
+
+    #[test]
+    fn suites_are_found_by_name() {
+        assert_eq!(suites(None).unwrap(), TESTS);
+        assert_eq!(suites(Some("pam,machine")).unwrap(), ["pam", "machine"]);
+        assert!(suites(Some("no-such")).unwrap_err().to_string().contains("process"));
+    }
 }

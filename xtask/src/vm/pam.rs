@@ -50,7 +50,8 @@ const FILES: [&str; 10] = [
 ];
 
 /// The suite's two programs, with the flags that it compiles them with itself where there is a compiler.
-const PROGRAMS: [(&str, &[&str]); 2] = [("helper-linked", &["-DLINKED", "-lpam"]), ("helper-opens", &["-ldl"])];
+const PROGRAMS: [(&str, &[&str]); 2] =
+    [("helper-linked", &["-DLINKED", "-lpam"]), ("helper-opens", &["-ldl"])];
 
 /// Adds all of it to the guest's files.
 pub(super) fn add(sh: &Shell, arch: Arch, archive: &mut Archive) -> Result<()> {
