@@ -53,7 +53,8 @@ pub(super) fn pack(sh: &Shell, arch: Arch) -> Result<PathBuf> {
     for applet in cmd!(sh, "{BUSYBOX} --list").quiet().read()?.lines().filter(|name| *name != "busybox") {
         archive.link(&format!("bin/{applet}"), "busybox")?;
     }
-    archive.text("etc/passwd", "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n")?;
+    // Nobody has a password. That of `x` would be in another file, which pam_unix reads by a program since 1.6.
+    archive.text("etc/passwd", "root:*:0:0:root:/root:/bin/sh\nnobody:*:65534:65534:nobody:/:/bin/sh\n")?;
     archive.text("etc/group", "root:x:0:\nnogroup:x:65534:\n")?;
     archive.program("bin/tellwire", &read(&agent)?)?;
     for Executable { name, path, .. } in tests {
