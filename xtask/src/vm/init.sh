@@ -64,12 +64,22 @@ cpu-hotplug)
     done) &
     ;;
 esac
+exit=0
+# What the kernel did not take would prove nothing.
+case $configuration in
+preempt-full) grep -q '(full)' /sys/kernel/debug/sched/preempt ;;
+lockdown-*) grep -q "\[${configuration#lockdown-}\]" /sys/kernel/security/lockdown ;;
+unprivileged-bpf-disabled) grep -qx 2 /proc/sys/kernel/unprivileged_bpf_disabled ;;
+many-cpus) grep -qx 0-71 /sys/devices/system/cpu/possible ;;
+esac || {
+    echo "VM: not configured as asked: $configuration"
+    exit=1
+}
 ip link set lo up
 echo "VM: Linux $(uname -r), $(uname -m), LSMs: $(cat /sys/kernel/security/lsm), lockdown: $(cat /sys/kernel/security/lockdown 2>/dev/null)"
 echo "VM: CPUs: $(cat /sys/devices/system/cpu/possible), preemption: $(cat /sys/kernel/debug/sched/preempt /sys/kernel/debug/sched_preempt 2>/dev/null)"
 
 cd /tmp
-exit=0
 if [ "$(option what)" = btf ]; then
     echo "BTF-BEGIN"
     gzip -c /sys/kernel/btf/vmlinux | base64
