@@ -6,9 +6,9 @@ use tellwire_tests::{Agent, Ledger, Setup, in_vm};
 
 use crate::helper::{Form, command, lines, run, settle};
 
-/// Transactions in each of the processes that run at the same time; an emulated machine makes a hundred a second or fewer.
+/// Transactions in each of the processes that run at the same time; an emulated machine makes a few a second.
 fn each() -> u32 {
-    if in_vm() { 50 } else { 500 }
+    if in_vm() { 10 } else { 500 }
 }
 
 const PROCESSES: u32 = 4;

@@ -55,12 +55,12 @@ btf-file)
     export TELLWIRE_BTF=/tmp/kernel.btf
     ;;
 cpu-hotplug)
-    # One CPU comes and goes for as long as the tests run.
+    # One CPU comes and goes for as long as the tests run. While it does, nobody can attach a program: there must be time between.
     (while :; do
         echo 0 >/sys/devices/system/cpu/cpu1/online
-        usleep 200000
+        sleep 2
         echo 1 >/sys/devices/system/cpu/cpu1/online
-        usleep 300000
+        sleep 3
     done) &
     ;;
 esac
