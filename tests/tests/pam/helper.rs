@@ -1,14 +1,14 @@
-//! The helper: compiled here, once, in two forms.
+//! The helper: compiled once, in two forms; here, or where this binary was packed for a machine without a compiler.
 
 use std::{
-    fs,
+    env, fs,
     path::{Path, PathBuf},
     process::Command,
     sync::OnceLock,
 };
 
 use serde_json::Value;
-use tellwire_tests::{Agent, Child, runtime};
+use tellwire_tests::{Agent, Child, in_vm, runtime};
 
 /// How the helper comes to the library.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,16 +28,32 @@ fn made() -> &'static Made {
     static MADE: OnceLock<Made> = OnceLock::new();
     MADE.get_or_init(|| {
         let folder = tempfile::tempdir().expect("a folder");
-        let source = folder.path().join("helper.c");
-        fs::write(&source, include_str!("helper.c")).expect("the helper's source");
-        for (form, flags) in [(Form::Linked, &["-DLINKED", "-lpam"][..]), (Form::Opens, &["-ldl"])] {
-            let mut compile = Command::new(runtime::program("gcc", "gcc libc6-dev libpam0g-dev"));
-            compile.args(["-Wall", "-Werror", "-O1", "-o"]).arg(folder.path().join(name(form))).arg(&source);
-            runtime::run(compile.args(flags));
+        if in_vm() {
+            take(folder.path());
+        } else {
+            compile(folder.path());
         }
         stacks(folder.path());
         Made { folder }
     })
+}
+
+fn compile(folder: &Path) {
+    let source = folder.join("helper.c");
+    fs::write(&source, include_str!("helper.c")).expect("the helper's source");
+    for (form, flags) in [(Form::Linked, &["-DLINKED", "-lpam"][..]), (Form::Opens, &["-ldl"])] {
+        let mut compile = Command::new(runtime::program("gcc", "gcc libc6-dev libpam0g-dev"));
+        compile.args(["-Wall", "-Werror", "-O1", "-o"]).arg(folder.join(name(form))).arg(&source);
+        runtime::run(compile.args(flags));
+    }
+}
+
+/// `cargo xtask vm` puts them beside the test binaries (`xtask/src/vm/pam.rs`).
+fn take(folder: &Path) {
+    let tests = env::current_exe().expect("this binary's path");
+    for form in [Form::Linked, Form::Opens] {
+        fs::copy(tests.with_file_name(name(form)), folder.join(name(form))).expect("a program of the guest");
+    }
 }
 
 fn name(form: Form) -> &'static str {

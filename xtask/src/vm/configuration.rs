@@ -46,7 +46,8 @@ pub(super) const ALL: [Configuration; 10] = [
     },
     plain("unprivileged-bpf-disabled", ""),
     plain("cpu-hotplug", ""),
-    Configuration { name: "many-cpus", boot: "", cpus: "2,maxcpus=160", expected: Expected::Tests },
+    // They are there and never started, which costs nothing; room for more would not be counted as possible since 6.9.
+    Configuration { name: "many-cpus", boot: "maxcpus=2", cpus: "72", expected: Expected::Tests },
 ];
 
 /// Those that `--configuration` names.
@@ -80,7 +81,7 @@ mod tests {
     #[test]
     fn the_guest_knows_every_configuration_that_the_kernel_is_not_told() {
         let script = include_str!("init.sh");
-        for known in ALL.iter().filter(|known| known.boot.is_empty() && known.cpus == "2") {
+        for known in ALL.iter().filter(|known| known.boot.is_empty()) {
             assert!(script.contains(known.name), "{}", known.name);
         }
     }

@@ -1,4 +1,5 @@
-//! What the guest finds: busybox, the static agent, the static test binaries and `init.sh`, one archive for each machine type.
+//! What the guest finds: busybox, the static agent, the static test binaries, libpam and `init.sh`, one archive for each machine
+//! type.
 
 use std::{
     fs,
@@ -8,14 +9,23 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use xshell::{Shell, cmd};
 
-use super::{initramfs::Archive, kernel};
+use super::{initramfs::Archive, kernel, pam};
 use crate::{
     build::{self, Arch, Executable, Linking, Profile, Purpose},
-    setup,
+    complain, setup,
 };
 
-/// The files of `tests/tests` that run in a VM. The others need the distribution's programs.
-pub(super) const TESTS: [&str; 3] = ["process", "network", "privilege"];
+/// The suites of `tests/tests` that run in a VM. The others need the distribution's programs, and so do modules of `pam` that
+/// `init.sh` names.
+pub(super) const TESTS: [&str; 5] = ["process", "network", "privilege", "pam", "machine"];
+
+/// Those that `--suite` names.
+pub(super) fn suites(asked: Option<&str>) -> Result<Vec<&'static str>> {
+    let Some(asked) = asked else { return Ok(TESTS.to_vec()) };
+    let known = |name: &str| TESTS.into_iter().find(|known| *known == name);
+    let suite = |name| known(name).with_context(|| format!("no suite {name}: {}", TESTS.join(", ")));
+    asked.split(',').map(suite).collect()
+}
 
 const BUSYBOX: &str = "/bin/busybox";
 
@@ -43,11 +53,17 @@ pub(super) fn pack(sh: &Shell, arch: Arch) -> Result<PathBuf> {
     for applet in cmd!(sh, "{BUSYBOX} --list").quiet().read()?.lines().filter(|name| *name != "busybox") {
         archive.link(&format!("bin/{applet}"), "busybox")?;
     }
-    archive.text("etc/passwd", "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n")?;
+    // Nobody has a password. That of `x` would be in another file, which pam_unix reads by a program since 1.6.
+    archive.text("etc/passwd", "root:*:0:0:root:/root:/bin/sh\nnobody:*:65534:65534:nobody:/:/bin/sh\n")?;
     archive.text("etc/group", "root:x:0:\nnogroup:x:65534:\n")?;
     archive.program("bin/tellwire", &read(&agent)?)?;
     for Executable { name, path, .. } in tests {
         archive.program(&format!("tests/{name}"), &read(&path)?)?;
+    }
+
+    if let Err(error) = pam::add(sh, arch, &mut archive) {
+        // Where no mirror has it, the other suites run all the same.
+        complain(format_args!("the suite pam will fail, for the guest has no libpam: {error:#}"));
     }
 
     let folder = setup::root()?.join("target/vm");
@@ -64,4 +80,16 @@ fn test_binaries(sh: &Shell, linking: Linking) -> Result<Vec<Executable>> {
     tests.retain(|test| test.purpose == Purpose::IntegrationTest && TESTS.contains(&test.name.as_str()));
     ensure!(!tests.is_empty(), "none of the tests for a VM is there: {}", TESTS.join(", "));
     Ok(tests)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{TESTS, suites};
+
+    #[test]
+    fn suites_are_found_by_name() {
+        assert_eq!(suites(None).unwrap(), TESTS);
+        assert_eq!(suites(Some("pam,machine")).unwrap(), ["pam", "machine"]);
+        assert!(suites(Some("no-such")).unwrap_err().to_string().contains("process"));
+    }
 }

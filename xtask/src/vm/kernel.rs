@@ -21,7 +21,7 @@ const fn updates(name: &'static str) -> Suite {
     Suite { name, archive: Archive::Security }
 }
 
-const fn main(name: &'static str) -> Suite {
+pub(super) const fn main(name: &'static str) -> Suite {
     Suite { name, archive: Archive::Main }
 }
 
@@ -152,7 +152,7 @@ fn download(apt: &Apt<'_>, kernels: &Path, package: &str) -> Result<()> {
 }
 
 /// Runs `task` with a folder of this process's own, which goes afterwards.
-fn within(folder: &Path, task: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+pub(super) fn within(folder: &Path, task: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let work = folder.join(format!(".{}", std::process::id()));
     fs::create_dir_all(&work).with_context(|| format!("creating {}", work.display()))?;
     let outcome = task(&work);

@@ -9,6 +9,7 @@ mod guest;
 mod initramfs;
 mod kernel;
 mod machine;
+mod pam;
 mod table;
 
 use std::{
@@ -50,6 +51,9 @@ pub(crate) struct Options {
     /// How the machine is set up, with commas between; `all` for all of them; without it plainly.
     #[arg(long)]
     configuration: Option<String>,
+    /// Only these suites, with commas between.
+    #[arg(long)]
+    suite: Option<String>,
     /// Machines that run at the same time.
     #[arg(long, default_value_t = 2)]
     jobs: usize,
@@ -68,6 +72,7 @@ pub(crate) fn on_kernels(sh: &Shell, kernels: &str, filter: Option<&str>) -> Res
         kernel: kernels.into(),
         arch: Arch::HOST.machine().into(),
         configuration: None,
+        suite: None,
         jobs: 2,
         filter: filter.map(Into::into),
     };
@@ -106,11 +111,12 @@ pub(crate) fn checks(sh: &Shell, kernels: &str, arch: &str) -> Result<Vec<(Strin
 /// Builds what the guests run, boots them, and counts their tests.
 fn tests(sh: &Shell, options: &Options) -> Result<Summary> {
     let configurations = configuration::named(options.configuration.as_deref())?;
+    let suites = guest::suites(options.suite.as_deref())?;
     let guests = guests(sh, &options.kernel, &options.arch)?;
     let jobs: Vec<Job<'_>> = guests
         .iter()
         .flat_map(|guest| configurations.iter().map(move |configuration| guest.job(configuration)))
-        .map(|job| Job { filter: options.filter.as_deref(), ..job })
+        .map(|job| Job { tests: &suites, filter: options.filter.as_deref(), ..job })
         .collect();
     let outcomes = all(&jobs, options.jobs);
     let rows: Vec<_> = jobs.iter().zip(&outcomes).collect();
