@@ -277,6 +277,7 @@ impl Assembly {
             host,
             hierarchies: support.hierarchies,
             controls,
+            kernel: Arc::clone(&kernel_books),
             scope,
             level,
             outputs,
