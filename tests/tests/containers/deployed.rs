@@ -1,4 +1,4 @@
-//! The DaemonSet's pod in a real containerd, scraped by a real Prometheus at the pod's address.
+//! The `DaemonSet`'s pod in a real containerd, scraped by a real Prometheus at the pod's address.
 //!
 //! The pod is asked for as a kubelet asks, by what the manifests say, and has a network of its own; Prometheus runs in the
 //! node's network, which is containerd's here. It has the scrape configurations that are shipped; what Kubernetes'
@@ -89,7 +89,7 @@ fn configuration(jobs: &[Value], address: SocketAddr, discovered: &Map<String, V
 }
 
 /// The job that the Prometheus operator makes of the `PodMonitor`: what `generatePodMonitorConfig` of its
-/// pkg/prometheus/promcfg.go (v0.85) does with these fields.
+/// pkg/prometheus/promcfg.go does with these fields.
 fn job_of_the_operator() -> Value {
     let monitor = deployed("kubernetes/monitoring/podmonitor.yaml");
     let endpoints = monitor["spec"]["podMetricsEndpoints"].as_array().expect("endpoints");
@@ -178,7 +178,7 @@ fn on_the_node(containerd: &Containerd, daemon_set: &DaemonSet, node: &Node<'_>)
     });
     let of_server: Vec<Value> =
         lines(node.folder).into_iter().filter(|line| is(line, "container.id", &server)).collect();
-    for line in of_server.iter() {
+    for line in &of_server {
         assert_eq!(at(line, "k8s.node.name"), Some(&NODE.into()), "{line}");
     }
     let execs: Vec<&Value> = of_server.iter().filter(|line| is(line, "event.action", "exec")).collect();

@@ -1,4 +1,4 @@
-//! The DaemonSet of `deploy/kubernetes`, as a kubelet asks a container runtime for it.
+//! The `DaemonSet` of `deploy/kubernetes`, as a kubelet asks a container runtime for it.
 //!
 //! Everything comes from the manifests: what they say and this cannot ask for fails.
 
@@ -53,7 +53,7 @@ pub(crate) struct Node<'a> {
     pub(crate) cgroups: &'a Cgroups,
     /// For what the kubelet writes, and for what the agent writes on the host.
     pub(crate) folder: &'a Path,
-    /// More of the configuration, behind that of the ConfigMap.
+    /// More of the configuration, behind that of the `ConfigMap`.
     pub(crate) more: String,
 }
 
@@ -299,7 +299,7 @@ fn source(volume: &Value, node: &Node<'_>) -> PathBuf {
     }
 }
 
-/// As the kubelet translates them: `MilliCPUToShares` of pkg/kubelet/cm/helpers_linux.go (v1.34).
+/// As the kubelet translates them: `MilliCPUToShares` of pkg/kubelet/cm/helpers_linux.go.
 fn resources(of: &Value) -> LinuxContainerResources {
     let amount = |value: &Value, unit: &str| -> Option<i64> {
         let value = text(value);

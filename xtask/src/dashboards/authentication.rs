@@ -72,7 +72,7 @@ pub(super) fn dashboard() -> Dashboard {
                         .link(links::workload()),
                     series("Attempts by container", "A second, whatever came of them: most containers have no business with passwords.")
                         .query(
-                            r#"topk(8, sum by (namespace, workload, container) (rate(tellwire_workload_auth_attempts_total{@}[$__rate_interval])))"#,
+                            "topk(8, sum by (namespace, workload, container) (rate(tellwire_workload_auth_attempts_total{@}[$__rate_interval])))",
                             "{{namespace}} {{workload}} {{container}}",
                         )
                         .unit("ops")
