@@ -278,6 +278,7 @@ impl Assembly {
             host,
             hierarchies: support.hierarchies,
             controls,
+            kernel: Arc::clone(&kernel_books),
             scope,
             level,
             outputs,
@@ -308,6 +309,7 @@ fn place(agent: &config::Agent) -> Place {
     let told = |text: &String| (!text.is_empty()).then(|| text.clone());
     Place {
         cluster: told(&agent.cluster),
+        node: told(&agent.node_name),
         cloud_instance: told(&agent.cloud_instance_id),
         labels: agent.labels.iter().map(|Label { key, value }| (key.clone(), value.clone())).collect(),
     }

@@ -139,6 +139,10 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "NAME", env = "TELLWIRE_CLUSTER")]
     pub(crate) cluster: Option<String>,
 
+    /// What Kubernetes calls the node, for every line
+    #[arg(long, value_name = "NAME", env = "TELLWIRE_NODE_NAME")]
+    pub(crate) node_name: Option<String>,
+
     /// The id that the cloud gave the machine, for every line
     #[arg(long, value_name = "ID", env = "TELLWIRE_CLOUD_INSTANCE_ID")]
     pub(crate) cloud_instance_id: Option<String>,

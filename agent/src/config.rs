@@ -85,6 +85,8 @@ pub(crate) struct Agent {
     pub(crate) command_line: bool,
     /// The cluster's name, for every line; empty for none.
     pub(crate) cluster: String,
+    /// What Kubernetes calls the node, for every line; empty for none. The manifests fill it in.
+    pub(crate) node_name: String,
     /// The id that the cloud gave the machine, for every line; empty for none. It is not asked for by the network.
     pub(crate) cloud_instance_id: String,
     /// Labels for every line.
@@ -136,6 +138,7 @@ impl Default for Agent {
             fold_window: const { Time::from_millis(60_000) },
             command_line: false,
             cluster: String::new(),
+            node_name: String::new(),
             cloud_instance_id: String::new(),
             labels: Vec::new(),
             host_root: "/".into(),
@@ -243,6 +246,7 @@ fn layer(config: &mut Config, sources: &mut Sources, args: &RunArgs) {
     over.set(&mut agent.types, unless_empty(&args.types), "agent.types", "types");
     over.set(&mut agent.cgroups, unless_empty(&args.cgroups), "agent.cgroups", "cgroups");
     over.set(&mut agent.cluster, args.cluster.clone(), "agent.cluster", "cluster");
+    over.set(&mut agent.node_name, args.node_name.clone(), "agent.node-name", "node_name");
     let instance = args.cloud_instance_id.clone();
     over.set(&mut agent.cloud_instance_id, instance, "agent.cloud-instance-id", "cloud_instance_id");
     over.set(&mut agent.labels, unless_empty(&args.labels), "agent.labels", "labels");

@@ -43,18 +43,19 @@ impl Scope {
                 .filter(|(mount, _)| path.starts_with(mount))
                 .max_by_key(|(mount, _)| mount.as_os_str().len())
                 .map(|(_, hierarchy)| (path.clone(), *hierarchy))
-                .filter(|(path, _)| path.is_dir())
-                .or_else(|| {
-                    let below = path.strip_prefix("/").unwrap_or(path);
-                    mounts
-                        .iter()
-                        .map(|(mount, hierarchy)| (mount.join(below), *hierarchy))
-                        .find(|(path, _)| path.join("cgroup.procs").exists())
-                });
-            match at {
-                Some(found) => directories.push(found),
-                None if path.is_dir() => return Err(ScopeError::Elsewhere(shown, known)),
-                None => return Err(ScopeError::Missing(shown, known)),
+                .filter(|(path, _)| path.is_dir());
+            let before = directories.len();
+            if at.is_some() {
+                directories.extend(at);
+            } else {
+                // In both hierarchies, where engines use both: counters go by the v1 cgroup there.
+                let below = path.strip_prefix("/").unwrap_or(path);
+                let joined = mounts.iter().map(|(mount, hierarchy)| (mount.join(below), *hierarchy));
+                directories.extend(joined.filter(|(path, _)| path.join("cgroup.procs").exists()));
+            }
+            if directories.len() == before {
+                let error = if path.is_dir() { ScopeError::Elsewhere } else { ScopeError::Missing };
+                return Err(error(shown, known));
             }
         }
         Ok(Self(directories))
@@ -89,6 +90,9 @@ impl Scope {
                 processes.extend(there.lines().filter_map(|line| line.parse::<u32>().ok()));
             });
         }
+        // One that is in a chosen cgroup of either hierarchy is there twice.
+        processes.sort_unstable();
+        processes.dedup();
         processes
     }
 }
@@ -101,5 +105,33 @@ pub(crate) fn walk(directory: &Path, visit: &mut impl FnMut(&Path)) {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             walk(&entry.path(), visit);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::V1;
+
+    #[test]
+    fn a_relative_path_is_looked_at_in_both_hierarchies() {
+        let folder = tempfile::tempdir().unwrap();
+        let [v2, memory] = ["unified", "memory"].map(|name| folder.path().join(name));
+        for (mount, cgroup) in [(&v2, "shop"), (&memory, "shop"), (&v2, "alone")] {
+            fs::create_dir_all(mount.join(cgroup)).unwrap();
+            fs::write(mount.join(cgroup).join("cgroup.procs"), "7\n").unwrap();
+        }
+        let v1 = V1 { mount: memory.clone(), controller: "memory".into(), hierarchy: 4 };
+        let hierarchies = Hierarchies { v2: Some(v2.clone()), v1: Some(v1) };
+        let found = |path: PathBuf| {
+            let scope = Scope::new(&[path], &hierarchies).unwrap();
+            (scope.scan().iter().map(|key| key.hierarchy).collect::<Vec<_>>(), scope.processes())
+        };
+        let (both, v2_alone) = (vec![CgroupKey::V2, CgroupKey::V1], vec![CgroupKey::V2]);
+        assert_eq!(found("shop".into()), (both.clone(), vec![7]));
+        assert_eq!(found("/shop".into()), (both, vec![7]));
+        assert_eq!(found("alone".into()), (v2_alone, vec![7]));
+        assert_eq!(found(memory.join("shop")), (vec![CgroupKey::V1], vec![7]));
+        assert!(matches!(Scope::new(&["nowhere".into()], &hierarchies), Err(ScopeError::Missing(..))));
     }
 }

@@ -8,9 +8,9 @@ use std::{
 };
 
 use k8s_cri::v1::{
-    Container, ContainerEventResponse, ContainerMetadata, ContainerStatusRequest, ContainerStatusResponse,
-    GetEventsRequest, ImageSpec, ListContainersRequest, ListContainersResponse, ListPodSandboxRequest,
-    ListPodSandboxResponse, PodSandbox, PodSandboxMetadata,
+    Container, ContainerEventResponse, ContainerEventType, ContainerMetadata, ContainerStatusRequest,
+    ContainerStatusResponse, GetEventsRequest, ImageSpec, ListContainersRequest, ListContainersResponse,
+    ListPodSandboxRequest, ListPodSandboxResponse, PodSandbox, PodSandboxMetadata,
     runtime_service_server::{RuntimeService, RuntimeServiceServer},
 };
 use tokio::{
@@ -108,6 +108,12 @@ struct Known {
     listeners: Vec<mpsc::Sender<Result<ContainerEventResponse, Status>>>,
 }
 
+impl Known {
+    fn tell(&mut self, event: &ContainerEventResponse) {
+        self.listeners.retain(|listener| listener.try_send(Ok(event.clone())).is_ok());
+    }
+}
+
 /// The runtime; it ends with this value, and its socket with it.
 #[derive(Debug)]
 pub struct FakeRuntime {
@@ -171,7 +177,19 @@ impl FakeRuntime {
         known.made.push(made.clone());
         let event =
             ContainerEventResponse { container_id: made.id.clone(), ..ContainerEventResponse::default() };
-        known.listeners.retain(|listener| listener.try_send(Ok(event.clone())).is_ok());
+        known.tell(&event);
+    }
+
+    /// From here on it does not know a container any more.
+    pub fn forget(&self, made: &Made) {
+        let mut known = self.service.known();
+        known.made.retain(|known| known.id != made.id);
+        let event = ContainerEventResponse {
+            container_id: made.id.clone(),
+            container_event_type: ContainerEventType::ContainerDeletedEvent.into(),
+            ..ContainerEventResponse::default()
+        };
+        known.tell(&event);
     }
 
     /// It lists this too.

@@ -41,6 +41,7 @@ const fn package(
 const PACKAGES: &[Package] = &[
     package("runc", "runc", &[Need::Live], "real containers"),
     package("containerd", "containerd", &[Need::Live], "real containers"),
+    package("containernetworking-plugins", "/usr/lib/cni/ptp", &[Need::Live], "networks of pods"),
     package("docker.io", "dockerd", &[Need::Live], "real containers"),
     package(
         "busybox-static",

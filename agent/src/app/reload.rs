@@ -21,7 +21,7 @@ use crate::{
     events::action,
     host::{Hierarchies, HostRoot},
     http::Readiness,
-    kernel::Controls,
+    kernel::{Controls, ledger::KernelBooks},
     lines::{
         clock::wall_now,
         own::{ChangeFacts, ConfigFacts, Notice},
@@ -45,6 +45,7 @@ pub(super) struct Reloader {
     pub(super) host: HostRoot,
     pub(super) hierarchies: Hierarchies,
     pub(super) controls: Controls,
+    pub(super) kernel: Arc<KernelBooks>,
     /// Tells whoever looks at processes by their cgroup.
     pub(super) scope: Option<watch::Sender<Scope>>,
     pub(super) level: logging::Level,
@@ -209,6 +210,7 @@ impl Reloader {
         match self.change(&config, scope.as_ref(), outputs) {
             Ok(swap) => {
                 self.level.set(config.agent.log_level);
+                self.kernel.configure(&config.metrics);
                 if self.config.redaction.enabled && !config.redaction.enabled {
                     tracing::warn!(
                         "redaction is off: passwords on command lines are in every line and recording"

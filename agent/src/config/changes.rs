@@ -6,7 +6,7 @@ use super::{Config, render::sections};
 
 /// Keys that take effect when the configuration is read again. All others are decided at the start: sizes of
 /// maps, what is attached, what is opened.
-const LIVE: [&str; 22] = [
+const LIVE: [&str; 24] = [
     "agent.profile",
     "agent.types",
     "agent.cgroups",
@@ -27,6 +27,8 @@ const LIVE: [&str; 22] = [
     "auth.unknown-user-names",
     "auth.burst-failures",
     "auth.burst-window",
+    "metrics.series",
+    "metrics.pods",
     "output.to",
     "rules",
 ];

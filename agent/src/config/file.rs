@@ -262,7 +262,7 @@ mod tests {
             (
                 "[agent]\n\"a\\u001bb\" = 1",
                 "t.toml:2: unknown key a\\u{1b}b in [agent]: write one of profile, types, cgroups, \
-                 fold-window, command-line, cluster, cloud-instance-id, labels, host-root, state-dir, log-level",
+                 fold-window, command-line, cluster, node-name, cloud-instance-id, labels, host-root, state-dir, log-level",
             ),
         ] {
             assert_eq!(error(text), line, "{text}");

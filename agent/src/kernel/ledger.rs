@@ -145,9 +145,7 @@ impl KernelBooks {
 
     /// How workloads are counted.
     pub(crate) fn configure(&self, config: &config::Metrics) {
-        let mut counts = self.counts();
-        counts.series.budget = config.series.get() as usize;
-        counts.series.pods = config.pods;
+        self.counts().series.configure(config.series.get() as usize, config.pods);
     }
 
     /// Hears from here on whose cgroups are.

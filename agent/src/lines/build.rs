@@ -49,7 +49,7 @@ impl<'a> Frame<'a> {
     pub(super) fn line(&self, action: Action, outcome: Option<&'static str>, users: &mut Users) -> Line<'a> {
         let Header { sequence, cpu, kind, redacted, .. } = *self.header;
         let who = self.who;
-        let Origin { host, host_name, agent, orchestrator, cloud, labels } = self.origin;
+        let Origin { host, host_name, agent, orchestrator, cloud, labels, node } = self.origin;
         let is_full = self.profile == Profile::Full;
         let user = user(who.subject.ids.euid, users);
         Line {
@@ -78,7 +78,7 @@ impl<'a> Frame<'a> {
             user: Some(user),
             group: None,
             container: who.container.as_deref().map(Container::new),
-            k8s: who.container.as_deref().and_then(|container| Kubernetes::new(container, is_full)),
+            k8s: Kubernetes::new(node.as_deref(), who.container.as_deref(), is_full),
             network: None,
             source: None,
             destination: None,

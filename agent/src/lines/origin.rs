@@ -43,6 +43,8 @@ pub(crate) struct Place {
     pub(crate) cluster: Option<String>,
     pub(crate) cloud_instance: Option<String>,
     pub(crate) labels: BTreeMap<String, String>,
+    /// What Kubernetes calls the host.
+    pub(crate) node: Option<String>,
 }
 
 /// Parts of every line, as JSON.
@@ -55,11 +57,13 @@ pub(crate) struct Origin {
     pub(crate) orchestrator: Option<Box<RawValue>>,
     pub(crate) cloud: Option<Box<RawValue>>,
     pub(crate) labels: Option<Box<RawValue>>,
+    /// Within what a line says of the pod, so it is not encoded yet.
+    pub(crate) node: Option<String>,
 }
 
 impl Origin {
     pub(crate) fn new(host: &Host, agent: &Agent, place: Place) -> serde_json::Result<Self> {
-        let Place { cluster, cloud_instance, labels } = place;
+        let Place { cluster, cloud_instance, labels, node } = place;
         let orchestrator = cluster.map(|name| Orchestrator { cluster: Cluster { name } });
         let cloud = cloud_instance.map(|id| Cloud { instance: Instance { id } });
         let labels = (!labels.is_empty()).then_some(labels);
@@ -70,6 +74,7 @@ impl Origin {
             orchestrator: orchestrator.as_ref().map(to_raw_value).transpose()?,
             cloud: cloud.as_ref().map(to_raw_value).transpose()?,
             labels: labels.as_ref().map(to_raw_value).transpose()?,
+            node,
         })
     }
 }

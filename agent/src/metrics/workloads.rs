@@ -18,7 +18,7 @@ struct Family {
 }
 
 /// Every sum is a series of one of these.
-const FAMILIES: [Family; 4] = [
+const FAMILIES: [Family; 5] = [
     Family {
         name: "tellwire_workload_execs_total",
         help: "Programs that were executed, by workload, counted in the kernel. The sum is tellwire_execs_total of the \
@@ -41,9 +41,15 @@ const FAMILIES: [Family; 4] = [
         help: "Processes that the kernel ended for want of memory, by workload, counted in the kernel.",
         parts: &[(None, 5)],
     },
+    Family {
+        name: "tellwire_workload_auth_attempts_total",
+        help: "Attempts to authenticate by PAM, by workload, counted in the kernel. The sum is \
+               tellwire_auth_attempts_total; failure is all that is no success there.",
+        parts: &[(Some(("outcome", "success")), 6), (Some(("outcome", "failure")), 7)],
+    },
 ];
 
-const _: () = assert!(FIELDS == 6, "a sum without a series");
+const _: () = assert!(FIELDS == 8, "a sum without a series");
 
 impl Parts {
     pub(super) fn runtimes(&self, sink: &mut Sink<'_>) -> Result<(), Error> {

@@ -7,8 +7,9 @@ use std::{
 
 use rustc_hash::{FxHashMap, FxHashSet};
 use tellwire_ebpf::{
-    counters::{BYTES_RECEIVED, BYTES_SENT, CONNECTS, CREDENTIALS, EXECS, EXITS},
+    counters::{AUTH, BYTES_RECEIVED, BYTES_SENT, CONNECTS, CREDENTIALS, EXECS, EXITS, SESSIONS_OPENED},
     network::Outcome,
+    pam,
     process::ExitReason,
 };
 
@@ -16,10 +17,10 @@ use super::Placed;
 use crate::enrich::container::Container;
 
 /// What is counted of a workload: each is a series.
-pub(crate) const FIELDS: usize = 6;
+pub(crate) const FIELDS: usize = 8;
 
 /// Executions that succeeded; connects that were established, and others; bytes sent and received; processes that the
-/// OOM killer ended.
+/// OOM killer ended; attempts to authenticate that succeeded, and others.
 pub(crate) type Sums = [u64; FIELDS];
 
 /// A workload's series stay so long after its last cgroup.
@@ -57,9 +58,11 @@ pub(crate) struct Series {
     places: FxHashMap<(u64, u64), Place>,
     slots: FxHashMap<Key, Slot>,
     /// Series at the most, and how many are no workload's.
-    pub(crate) budget: usize,
+    budget: usize,
     pub(crate) own: usize,
-    pub(crate) pods: bool,
+    pods: bool,
+    /// Budget or keys are others than at the last look: each cgroup is asked again.
+    is_reconfigured: bool,
     /// Cgroups whose workload had no room.
     pub(crate) refused: u64,
 }
@@ -102,6 +105,7 @@ impl Default for Series {
             budget: 1_000,
             own: OWN,
             pods: false,
+            is_reconfigured: false,
             refused: 0,
         }
     }
@@ -117,6 +121,10 @@ fn field(counter: u32) -> Option<usize> {
         }
         BYTES_SENT => Some(3),
         BYTES_RECEIVED => Some(4),
+        AUTH..SESSIONS_OPENED => {
+            let outcome = (counter - AUTH) % 4;
+            Some(if outcome == pam::Outcome::Success as u32 { 6 } else { 7 })
+        }
         _ if counter == EXITS + ExitReason::OomKilled as u32 => Some(5),
         _ => None,
     }
@@ -162,6 +170,13 @@ impl Series {
         self.placed = Some(placed);
     }
 
+    /// How many series there may be, and whether pods have some of their own. Where that is another than before, cgroups
+    /// are counted by it from now on; what they had counted stays where it was. A workload that has series keeps them.
+    pub(crate) fn configure(&mut self, budget: usize, pods: bool) {
+        self.is_reconfigured |= (self.budget, self.pods) != (budget, pods);
+        (self.budget, self.pods) = (budget, pods);
+    }
+
     /// Takes in what the kernel's map has now: cgroup, counter and value.
     pub(crate) fn update(&mut self, live: impl Iterator<Item = ((u64, u64), u32, u64)>, now: Instant) {
         while let Some(placed) = &mut self.placed
@@ -186,17 +201,18 @@ impl Series {
     /// Finds a cgroup's key once it is known. What was shown under the one before stays there.
     fn assign(&mut self, now: Instant) {
         let room = self.budget.saturating_sub(self.own) / FIELDS;
+        let is_reconfigured = std::mem::take(&mut self.is_reconfigured);
         let Self { containers, places, slots, pods, refused, .. } = self;
         let mut workloads = slots.keys().filter(|key| matches!(key, Key::Workload { .. })).count();
         for (cgroup, place) in places {
-            if matches!(place.key, Key::Host | Key::Unnamed) {
+            if is_reconfigured || matches!(place.key, Key::Host | Key::Unnamed) {
                 let mut key = containers.get(cgroup).map_or(Key::Host, |container| key(container, *pods));
                 if matches!(key, Key::Workload { .. }) && !slots.contains_key(&key) {
                     if workloads < room {
                         workloads += 1;
                     } else {
                         key = Key::Overflow;
-                        *refused += 1;
+                        *refused += u64::from(place.key != Key::Overflow);
                     }
                 }
                 if key != place.key {
@@ -301,121 +317,4 @@ fn key(container: &Container, pods: bool) -> Key {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::enrich::{
-        cgroup_path,
-        names::{Names, PodNames},
-    };
-
-    fn container(number: u64, workload: Option<&str>) -> Arc<Container> {
-        let path = cgroup_path::parse(&format!("/docker/{number:064x}")).unwrap();
-        let container = Arc::new(Container::new(path));
-        if let Some(workload) = workload {
-            container.name(&Arc::new(names(workload)));
-        }
-        container
-    }
-
-    fn names(workload: &str) -> Names {
-        let pod =
-            PodNames { namespace: "shop".into(), name: format!("{workload}-x").into(), uid: "u".into() };
-        Names {
-            container: Some("server".into()),
-            workload: workload.into(),
-            pod: Some(pod),
-            ..Names::default()
-        }
-    }
-
-    fn key_of(workload: &str) -> Key {
-        let [namespace, container] = ["shop", "server"].map(Arc::from);
-        Key::Workload { namespace, workload: workload.into(), container, pod: None }
-    }
-
-    fn execs(series: &mut Series, key: &Key) -> Option<u64> {
-        series.show().iter().find(|(found, _)| found == key).map(|(_, sums)| sums[0])
-    }
-
-    fn sum(series: &mut Series) -> u64 {
-        series.show().iter().map(|(_, sums)| sums[0]).sum()
-    }
-
-    fn update(series: &mut Series, counts: &[(u64, u64)], now: Instant) {
-        series.update(counts.iter().map(|(id, count)| ((0, *id), EXECS, *count)), now);
-    }
-
-    #[test]
-    fn what_was_shown_before_a_name_came_stays_where_it_was() {
-        let (mut series, now) = (Series::default(), Instant::now());
-        let cart = container(1, None);
-        series.containers.insert((0, 1), Arc::clone(&cart));
-        update(&mut series, &[(1, 5)], now);
-        assert_eq!(execs(&mut series, &Key::Unnamed), Some(5));
-        cart.name(&Arc::new(names("cart")));
-        update(&mut series, &[(1, 7)], now);
-        assert_eq!(execs(&mut series, &Key::Unnamed), Some(5));
-        assert_eq!(execs(&mut series, &key_of("cart")), Some(2));
-    }
-
-    #[test]
-    fn nothing_that_nobody_saw_stays_without_a_name() {
-        let (mut series, now) = (Series::default(), Instant::now());
-        let cart = container(1, None);
-        series.containers.insert((0, 1), Arc::clone(&cart));
-        update(&mut series, &[(1, 5)], now);
-        cart.name(&Arc::new(names("cart")));
-        update(&mut series, &[(1, 7)], now);
-        assert_eq!(execs(&mut series, &key_of("cart")), Some(7));
-        assert_eq!(execs(&mut series, &Key::Unnamed), Some(0));
-    }
-
-    #[test]
-    fn churn_leaves_a_flat_number_of_series_and_exact_sums() {
-        let mut series = Series { budget: 20 * FIELDS, own: 0, ..Series::default() };
-        let start = Instant::now();
-        let mut largest = 0;
-        for second in 0..7_200_u64 {
-            let now = start + Duration::from_secs(second);
-            let name = format!("job-{second}");
-            series.containers.insert((0, second), container(second, Some(&name)));
-            update(&mut series, &[(second, 3)], now);
-            series.harvested((0, second), EXECS, 3);
-            series.gone(&FxHashSet::from_iter([(0, second)]), now);
-            largest = largest.max(series.slots.len());
-            assert_eq!(sum(&mut series), 3 * (second + 1));
-        }
-        // The workloads that have room, and those of no workload.
-        assert!(largest <= 24, "{largest}");
-        assert_eq!((series.places.len(), series.containers.len()), (0, 0));
-        assert!(series.refused > 0);
-    }
-
-    #[test]
-    fn a_workload_keeps_its_series_over_its_pods() {
-        let (mut series, now) = (Series::default(), Instant::now());
-        series.containers.insert((0, 1), container(1, Some("cart")));
-        update(&mut series, &[(1, 4)], now);
-        series.harvested((0, 1), EXECS, 4);
-        series.gone(&FxHashSet::from_iter([(0, 1)]), now);
-        series.containers.insert((0, 2), container(2, Some("cart")));
-        update(&mut series, &[(2, 6)], now);
-        assert_eq!(execs(&mut series, &key_of("cart")), Some(10));
-        update(&mut series, &[(2, 6)], now + GRACE * 2);
-        assert_eq!(execs(&mut series, &key_of("cart")), Some(10));
-        series.harvested((0, 2), EXECS, 6);
-        series.gone(&FxHashSet::from_iter([(0, 2)]), now + GRACE * 2);
-        update(&mut series, &[], now + GRACE * 4);
-        assert_eq!(execs(&mut series, &key_of("cart")), None);
-        assert_eq!(execs(&mut series, &Key::Removed), Some(10));
-    }
-
-    #[test]
-    fn pods_have_series_of_their_own_where_that_is_wanted() {
-        let (mut series, now) = (Series { pods: true, ..Series::default() }, Instant::now());
-        series.containers.insert((0, 1), container(1, Some("cart")));
-        update(&mut series, &[(1, 4)], now);
-        let pod = |key: &Key| matches!(key, Key::Workload { pod: Some(pod), .. } if &**pod == "cart-x");
-        assert!(series.show().iter().any(|(key, _)| pod(key)));
-    }
-}
+mod tests;

@@ -129,7 +129,7 @@ fn a_type_that_is_named_is_told_whatever_the_profile_leaves_out() {
 
 #[test]
 fn lines_say_where_they_come_from_and_the_arguments_in_one_piece_if_asked_to() {
-    let config = "[agent]\ncommand-line = true\ncluster = 'blue'\nlabels = ['team=payments', 'tier=2']\n";
+    let config = "[agent]\ncommand-line = true\ncluster = 'blue'\nnode-name = 'node-7'\nlabels = ['team=payments', 'tier=2']\n";
     let agent = Agent::with(|| {
         Setup::default().default_profile().config(config).arguments(["--cloud-instance-id", "i-0abc"])
     });
@@ -139,7 +139,7 @@ fn lines_say_where_they_come_from_and_the_arguments_in_one_piece_if_asked_to() {
     let mut child = agent.exec(Path::new("/bin/sh"), &["sh", "-c", &script]);
     agent.settle(&mut child);
     let origin = json!({
-        "orchestrator.cluster.name": "blue", "cloud.instance.id": "i-0abc",
+        "orchestrator.cluster.name": "blue", "cloud.instance.id": "i-0abc", "k8s": {"node": {"name": "node-7"}},
         "labels": {"team": "payments", "tier": "2"},
     });
     agent.expect(child.pid, "exec", &origin);

@@ -38,12 +38,12 @@ const DEFAULTS: [&str; 14] = [
     "AUDIT_WRITE",
 ];
 
-fn written() -> PathBuf {
+pub(crate) fn written() -> PathBuf {
     let folder = env::var_os("TELLWIRE_IMAGE");
     folder.expect("TELLWIRE_IMAGE: the folder that `cargo xtask image -o FOLDER` wrote").into()
 }
 
-fn archive() -> PathBuf {
+pub(crate) fn archive() -> PathBuf {
     written().join(if cfg!(target_arch = "aarch64") { "tellwire-arm64.tar" } else { "tellwire-amd64.tar" })
 }
 

@@ -9,14 +9,20 @@
 mod bundle;
 mod containerd;
 mod cri;
+mod deployed;
 mod docker;
 mod dockerd;
 mod image;
+mod manifest;
 mod many;
 mod names;
 mod pods;
 mod robust;
 mod runc;
+mod scale;
+#[path = "../prometheus/server.rs"]
+#[expect(dead_code, reason = "the suite of Prometheus needs more of it")]
+mod server;
 mod workloads;
 
 use std::{fs, os::unix::fs::MetadataExt as _};

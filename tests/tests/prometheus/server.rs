@@ -4,7 +4,7 @@ use std::{
     fmt::Write as _,
     fs,
     io::{self, Read as _, Write as _},
-    net::{Ipv4Addr, TcpListener, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     process::Command,
 };
 
@@ -98,7 +98,12 @@ pub(crate) struct Answer {
 
 /// One request on loopback. HTTP 1.0: no answer comes in chunks.
 pub(crate) fn get(port: u16, path: &str, accept: &str) -> io::Result<Answer> {
-    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+    get_from((Ipv4Addr::LOCALHOST, port).into(), path, accept)
+}
+
+/// The same, of another address.
+pub(crate) fn get_from(address: SocketAddr, path: &str, accept: &str) -> io::Result<Answer> {
+    let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(limit()))?;
     write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\nAccept: {accept}\r\n\r\n")?;
     let mut answer = String::new();

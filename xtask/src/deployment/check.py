@@ -98,10 +98,21 @@ for file in sorted((chart / "ci/refused").glob("*.yaml")):
     except helm_python.HelmError:
         check(f"schema_refuses_{file.stem}", [])
 
-for folder, given in [("base", {}), ("capabilities", {"privileged": False})]:
+# The names that the component has.
+SECRETS = {
+    "http": {"tls": {"secretName": "tellwire-tls", "serverName": "tellwire.tellwire.svc"}, "token": {"secretName": "tellwire-token"}},
+    "podMonitor": {"enabled": True},
+}
+for folder, given in [("base", {}), ("capabilities", {"privileged": False}), ("protected", SECRETS)]:
     documents = built(folder)
     check(f"kustomize_{folder}", invalid(documents, MANIFESTS if folder == "capabilities" else KUBERNETES))
     check(f"manifests_and_chart_agree_{folder}", differences(pod(documents), pod(rendered(given))))
+def endpoints_of(documents):
+    return [e for d in documents if d["kind"] == "PodMonitor" for e in d["spec"]["podMetricsEndpoints"]]
+
+
+check("protected_monitors_agree", differences(endpoints_of(built("protected")), endpoints_of(rendered(SECRETS))))
+check("protected_has_a_monitor", [] if len(endpoints_of(built("protected"))) == 1 else ["not one"])
 monitors = [document["kind"] for document in built("monitoring")]
 check("kustomize_monitoring", [] if monitors == ["PodMonitor"] else [str(monitors)])
 

@@ -36,9 +36,13 @@ pub(crate) struct Image<'a> {
 
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct Kubernetes<'a> {
+    /// `agent.node-name` of the configuration, on every line.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) node: Option<Named<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) namespace: Option<Named<'a>>,
-    pub(crate) pod: Pod<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) pod: Option<Pod<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) container: Option<Named<'a>>,
 }
@@ -77,29 +81,50 @@ impl<'a> Container<'a> {
 }
 
 impl<'a> Kubernetes<'a> {
-    /// What is known of a container's pod, if it is in one.
-    pub(crate) fn new(container: &'a container::Container, is_full: bool) -> Option<Self> {
+    /// The node, and what is known of a container's pod, if it is in one.
+    pub(crate) fn new(
+        node: Option<&'a str>,
+        container: Option<&'a container::Container>,
+        is_full: bool,
+    ) -> Option<Self> {
+        let node = node.map(|name| Named { name });
+        let pod = container.and_then(|container| Self::of_pod(container, is_full));
+        match pod {
+            Some(pod) => Some(Self { node, ..pod }),
+            None => node.map(Self::of_node),
+        }
+    }
+
+    fn of_node(node: Named<'a>) -> Self {
+        Self { node: Some(node), namespace: None, pod: None, container: None }
+    }
+
+    fn of_pod(container: &'a container::Container, is_full: bool) -> Option<Self> {
         let names = container.names().map(|names| &**names);
         let pod = names.and_then(|names| names.pod.as_ref());
         let path = container.pod.as_ref();
         let uid = path.map(|pod| pod.uid.as_str()).or(pod.map(|pod| &*pod.uid))?;
         Some(Self {
+            node: None,
             namespace: pod.map(|pod| Named { name: &pod.namespace }),
-            pod: Pod {
+            pod: Some(Pod {
                 uid: Some(uid),
                 name: pod.map(|pod| &*pod.name),
                 qos: path.and_then(|pod| pod.qos).filter(|_| is_full).map(Qos::as_str),
                 label: names.filter(|_| pod.is_some()).and_then(|names| labels(&names.labels)),
-            },
+            }),
             container: pod.and(names).and_then(|names| names.container.as_deref()).map(|name| Named { name }),
         })
     }
 
-    /// The pod's names alone, where they are known.
+    /// The names of node and pod alone, where they are known.
     pub(crate) fn names_only(self) -> Option<Self> {
-        let Self { namespace, pod, container: _ } = self;
-        namespace.as_ref()?;
-        Some(Self { namespace, pod: Pod { uid: None, qos: None, label: None, ..pod }, container: None })
+        let Self { node, namespace, pod, container: _ } = self;
+        if namespace.is_none() {
+            return node.map(Self::of_node);
+        }
+        let pod = pod.map(|pod| Pod { uid: None, qos: None, label: None, ..pod });
+        Some(Self { node, namespace, pod, container: None })
     }
 }
 
