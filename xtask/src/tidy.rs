@@ -27,6 +27,8 @@ const UNFINISHED: [&str; 6] = [
     concat!("unimple", "mented!"),
     concat!("#[ig", "nore"),
 ];
+/// A test that says this is not left out: the guest runs those that others ignore.
+const RUN_ELSEWHERE: &str = "`cargo xtask vm` runs it";
 /// Where a package comes from is the business of the one who builds.
 const REGISTRIES: [&str; 7] = [
     concat!("crates", ".io"),
@@ -93,7 +95,8 @@ fn breached(name: &Path, text: &str) -> Vec<(usize, String)> {
         if line.ends_with([' ', '\t', '\r']) {
             breach("white space at the end of the line".into());
         }
-        for mark in UNFINISHED.iter().filter(|mark| has_word(line, mark)) {
+        let unfinished = |mark: &&&str| has_word(line, mark) && !line.contains(RUN_ELSEWHERE);
+        for mark in UNFINISHED.iter().filter(unfinished) {
             breach(format!("`{mark}`: finish it, or leave it out"));
         }
         for host in REGISTRIES.iter().filter(|host| line.contains(**host)) {
@@ -161,5 +164,8 @@ mod tests {
         assert!(!has_word("mktemp -t XXXXXX", UNFINISHED[2]));
         assert!(!has_word("METHODOLOGY_TODOS", UNFINISHED[0]));
         assert!(has_word(&format!("// {}: later", UNFINISHED[0]), UNFINISHED[0]));
+        let ignored =
+            |why: &str| breached(Path::new("a.md"), &format!("{} = \"{why}\"]", UNFINISHED[5])).len();
+        assert_eq!((ignored("sets the clock: `cargo xtask vm` runs it"), ignored("fails")), (0, 1));
     }
 }
