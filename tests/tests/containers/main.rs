@@ -3,7 +3,12 @@
 //! Each test gives its engine a parent cgroup of the name that its agent watches. Engines run in no such
 //! cgroup, so nothing of them is looked at.
 
-#![expect(clippy::expect_used, clippy::panic, reason = "tests panic, they do not return errors")]
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "tests panic, they do not return errors"
+)]
 #![expect(clippy::print_stdout, reason = "figures that were measured are told beside the outcome")]
 
 mod bundle;

@@ -299,7 +299,7 @@ fn source(volume: &Value, node: &Node<'_>) -> PathBuf {
     }
 }
 
-/// As the kubelet translates them: `MilliCPUToShares` of pkg/kubelet/cm/helpers_linux.go.
+/// As the kubelet translates them: `MilliCPUToShares` of `pkg/kubelet/cm/helpers_linux.go`.
 fn resources(of: &Value) -> LinuxContainerResources {
     let amount = |value: &Value, unit: &str| -> Option<i64> {
         let value = text(value);

@@ -127,10 +127,10 @@ fn another_configuration_holds_from_then_on_and_no_sum_goes_back() {
 fn attempts_are_told_by_whether_they_succeeded() {
     let (mut series, now) = (Series::default(), Instant::now());
     let counter = |service: pam::Service, outcome: pam::Outcome| AUTH + service as u32 * 4 + outcome as u32;
-    let counted = pam::Service::ALL
+    let attempts = pam::Service::ALL
         .iter()
         .flat_map(|service| pam::Outcome::ALL.iter().map(|outcome| ((0, 1), counter(*service, *outcome), 1)));
-    series.update(counted.chain([((0, 1), SESSIONS_OPENED, 50)]), now);
+    series.update(attempts.chain([((0, 1), SESSIONS_OPENED, 50)]), now);
     let shown = series.show();
     let (_, sums) = shown.iter().find(|(key, _)| *key == Key::Host).unwrap();
     assert_eq!((sums[6], sums[7]), (5, 15));
