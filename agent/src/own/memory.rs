@@ -37,8 +37,8 @@ fn unwritten(smaps: &str, file: &str) -> Vec<Range<usize>> {
     let mut ranges = Vec::new();
     let mut current = None;
     for line in smaps.lines() {
-        if let Some(range) = header(line, file) {
-            current = range;
+        if let Some((range, is_wanted)) = header(line, file) {
+            current = is_wanted.then_some(range);
         } else if let Some(size) = line.strip_prefix("Anonymous:")
             && let Some(range) = current.take()
             && size.trim() == "0 kB"
@@ -49,15 +49,15 @@ fn unwritten(smaps: &str, file: &str) -> Vec<Range<usize>> {
     ranges
 }
 
-/// `None` where the line is not the first of a mapping; `Some(None)` for a mapping that is none of ours.
-fn header(line: &str, file: &str) -> Option<Option<Range<usize>>> {
+/// The first line of a mapping: where it is, and whether it is the file's and cannot be written to.
+fn header(line: &str, file: &str) -> Option<(Range<usize>, bool)> {
     let mut fields = line.split_ascii_whitespace();
     let (start, end) = fields.next()?.split_once('-')?;
     let address = |text| usize::from_str_radix(text, 16).ok();
     let range = address(start)?..address(end)?;
     let is_read_only = matches!(fields.next(), Some("r-xp" | "r--p"));
     let is_ours = fields.nth(3) == Some(file);
-    Some((is_read_only && is_ours).then_some(range))
+    Some((range, is_read_only && is_ours))
 }
 
 #[expect(unsafe_code, reason = "the kernel takes addresses")]
