@@ -63,20 +63,20 @@ pub(super) fn dashboard() -> Dashboard {
                         )
                         .unit("ops")
                         .link(links::node()),
-                    series("Failures by container", "A second, of the eight with most; __host__ is the node itself, and containers beyond the budget of series are __overflow__.")
+                    series("Failures by workload", "A second, of the eight with most; __host__ is the node itself, and containers beyond the budget of series are __overflow__.")
                         .query(
-                            r#"topk(8, sum by (namespace, workload, container) (rate(tellwire_workload_auth_attempts_total{@, outcome="failure"}[$__rate_interval])))"#,
-                            "{{namespace}} {{workload}} {{container}}",
+                            r#"topk(8, sum by (workload) (rate(tellwire_workload_auth_attempts_total{@, outcome="failure"}[$__rate_interval])))"#,
+                            "{{workload}}",
                         )
                         .unit("ops")
-                        .link(links::workload()),
-                    series("Attempts by container", "A second, whatever came of them: most containers have no business with passwords.")
+                        .link(links::workload_everywhere()),
+                    series("Attempts by workload", "A second, whatever came of them: most workloads have no business with passwords.")
                         .query(
-                            "topk(8, sum by (namespace, workload, container) (rate(tellwire_workload_auth_attempts_total{@}[$__rate_interval])))",
-                            "{{namespace}} {{workload}} {{container}}",
+                            "topk(8, sum by (workload) (rate(tellwire_workload_auth_attempts_total{@}[$__rate_interval])))",
+                            "{{workload}}",
                         )
                         .unit("ops")
-                        .link(links::workload()),
+                        .link(links::workload_everywhere()),
                     stacked("Sessions that were opened", "By service, with or without a proof.")
                         .query("sum by (service) (rate(tellwire_auth_sessions_opened_total{@}[$__rate_interval]))", "{{service}}")
                         .unit("ops"),

@@ -66,7 +66,12 @@ pub(super) fn node() -> Link {
     link("This node", NODE, "&var-node=${__field.labels.node}")
 }
 
-/// The same from a row of a table.
+/// From a series with a `workload` to it, whatever its namespaces and containers are.
+pub(super) fn workload_everywhere() -> Link {
+    link("This workload, with its log lines", WORKLOAD, "&var-workload=${__field.labels.workload}")
+}
+
+/// From the row of a table to that container.
 pub(super) fn node_of_row() -> Link {
     link("This node", NODE, "&var-node=${__data.fields.node}")
 }
