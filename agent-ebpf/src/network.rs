@@ -159,7 +159,7 @@ mod programs {
         } else if is_end(old, new) {
             // Not before it is done: whoever interrupts this must not be taken for it.
             take(Change::NONE);
-            ended(socket, new);
+            ended(socket, (old, new));
             take(Change { socket: socket.address(), states: states(old, new) });
         }
         0
@@ -216,7 +216,7 @@ mod programs {
             }
         } else if is_end(old, new) {
             if !is_taken(change) {
-                ended(socket, new);
+                ended(socket, (old, new));
             } else if !kernel::is_preemptible() {
                 // It is good for this once: another socket of this address will make the same change.
                 take(Change::NONE);
@@ -236,8 +236,12 @@ mod programs {
     /// itself, `SYN_RECV` comes in between.
     #[inline(always)]
     const fn is_end(old: u32, new: u32) -> bool {
-        let of_handshake = (old == TCP_SYN_SENT || old == TCP_SYN_RECV) && new != TCP_SYN_RECV;
-        of_handshake || (new == TCP_CLOSE && old != TCP_LISTEN)
+        is_handshake(old) && new != TCP_SYN_RECV || (new == TCP_CLOSE && old != TCP_LISTEN)
+    }
+
+    #[inline(always)]
+    const fn is_handshake(state: u32) -> bool {
+        state == TCP_SYN_SENT || state == TCP_SYN_RECV
     }
 
     #[inline(always)]
@@ -260,11 +264,11 @@ mod programs {
     }
 
     #[inline(always)]
-    fn ended(socket: impl Socket, new: u32) {
+    fn ended(socket: impl Socket, (old, new): (u32, u32)) {
         let Some(entry) = connection::get(socket) else { return };
         // SAFETY: a map's value; whoever changes the socket's state holds its lock, so that nobody else writes it.
         match unsafe { (*entry).state } {
-            Connection::HANDSHAKE => outcome_of(socket, entry, new),
+            Connection::HANDSHAKE => outcome_of(socket, entry, old, new),
             Connection::OPEN | Connection::THROTTLED if new == TCP_CLOSE => close::closed(socket, entry),
             _ => {}
         }
@@ -324,9 +328,9 @@ mod programs {
         1
     }
 
-    /// The socket has left SYN_SENT. Its entry is read where it is: the stack is short.
+    /// The socket has left SYN_SENT, or a later state if that went unseen. Its entry is read where it is: the stack is short.
     #[inline(never)]
-    fn outcome_of(socket: impl Socket, entry: *mut Connection, new: u32) {
+    fn outcome_of(socket: impl Socket, entry: *mut Connection, old: u32, new: u32) {
         // SAFETY: as in `ended`.
         let handshake = unsafe { &mut *entry };
         let now = kernel::now();
@@ -343,6 +347,9 @@ mod programs {
         }
         let (outcome, error) = if new == TCP_ESTABLISHED {
             (Outcome::Established, 0)
+        } else if !is_handshake(old) {
+            // No program was run for the change before. When it was established is not known, so that is not told.
+            (Outcome::Unknown, 0)
         } else {
             let hard = socket.read::<u32>(offset!(sock_err)).unwrap_or(0);
             let error =

@@ -55,14 +55,21 @@ fn connects_from_all_sides_at_once_are_counted_to_the_last_one() {
     agent.settle(&mut child);
     child.join();
     let mut told = THREADS * EACH;
+    let mut unknown = 0;
     if is_degraded("runs_skipped_under_preemption") {
-        // Seldom all programs on a change of state are passed over; the kernel says how many runs were.
-        told = agent.metric("tellwire_connects_total", &[("outcome", "established")]);
+        // Seldom all programs on a change of state are passed over; the kernel says how many runs were. A connect whose outcome
+        // was passed over is told when it is closed.
+        told = agent.metric("tellwire_connects_total", &[]);
+        unknown = agent.metric("tellwire_connects_total", &[("outcome", "unknown")]);
         let missed = agent.metric("tellwire_probe_missed_total", &[("probe", "connect")]);
-        assert!(told <= THREADS * EACH && told + missed >= THREADS * EACH, "{told} told, {missed} missed");
-        assert!(told >= THREADS * EACH * 99 / 100, "{told} told, {missed} missed");
+        let known = told - unknown;
+        assert!(
+            told <= THREADS * EACH && known + missed >= THREADS * EACH,
+            "{told} told, {unknown} unknown, {missed} missed"
+        );
+        assert!(known >= THREADS * EACH * 99 / 100, "{told} told, {unknown} unknown, {missed} missed");
     }
-    agent.expect_metric("tellwire_connects_total", &[("outcome", "established")], told);
+    agent.expect_metric("tellwire_connects_total", &[("outcome", "established")], told - unknown);
     agent.expect_metric("tellwire_connects_total", &[], told);
     agent.expect_metric("tellwire_lines_total", &[("action", "connect")], told);
     agent.expect_metric("tellwire_ledger_balanced", &[], 1);
