@@ -22,7 +22,7 @@ const DISCARDED: u32 = 1 << 30;
 const HEADER: usize = 8;
 
 /// Bytes of a window; more only for a record that is larger. Moving it takes some microseconds, once in some hundred records.
-const WINDOW: usize = 256 * 1024;
+const WINDOW: usize = 512 * 1024;
 
 /// A ring's pages: the positions, mapped for the life of the process, and a window of the data.
 #[derive(Debug)]
@@ -33,6 +33,8 @@ pub(super) struct Mapping {
     bytes: usize,
     /// How far the reader is. Only it moves this, and tells the kernel.
     consumed: u64,
+    /// The length of the record that was shown and not passed yet.
+    peeked: Option<usize>,
     /// That the window does not move was said.
     is_stuck: bool,
 }
@@ -92,18 +94,28 @@ impl Mapping {
         let positions = Positions { consumer: reader.cast(), producer: kernel.cast() };
         let consumed = word(positions.consumer).load(Ordering::Acquire);
         let window = Window::new(ring, bytes.min(WINDOW))?;
-        Ok(Self { positions, window, bytes, consumed, is_stuck: false })
+        Ok(Self { positions, window, bytes, consumed, peeked: None, is_stuck: false })
     }
 
     pub(super) const fn positions(&self) -> Positions {
         self.positions
     }
 
-    /// Hands the next record to `take` and gives its place back: the bytes that it took in the ring. `None` where there is none
-    /// that is done.
-    pub(super) fn next(&mut self, take: impl FnOnce(&[u8])) -> Option<usize> {
+    /// Up to where there are records now, as a position for [`Self::peek`].
+    pub(super) fn end(&self) -> u64 {
+        self.positions.produced()
+    }
+
+    /// The position from which [`Self::peek`] shows records.
+    pub(super) const fn begin(&self) -> u64 {
+        self.consumed
+    }
+
+    /// The next record before position `end`, where it lies: the kernel does not write there until [`Self::pass`]. `None` where there
+    /// is none that is done.
+    pub(super) fn peek(&mut self, end: u64) -> Option<&[u8]> {
         let len = loop {
-            if self.consumed >= self.positions.produced() {
+            if self.consumed >= end {
                 return None;
             }
             self.look(HEADER)?;
@@ -120,8 +132,13 @@ impl Mapping {
         // No record is larger than the ring, whatever its header says.
         let whole = self.bytes.min(len + HEADER);
         self.look(whole)?;
-        take(self.window.record(self.place() + HEADER, whole - HEADER));
-        Some(self.give_back(len))
+        self.peeked = Some(len);
+        Some(self.window.record(self.place() + HEADER, whole - HEADER))
+    }
+
+    /// Gives the place of the record that was shown last back: the bytes that it took in the ring.
+    pub(super) fn pass(&mut self) -> usize {
+        self.peeked.take().map_or(0, |len| self.give_back(len))
     }
 
     /// Moves the window to where the next bytes are. It fails only for want of memory; then they stay where they are, and what the ring
@@ -178,7 +195,7 @@ impl Window {
 
     #[expect(unsafe_code, reason = "the kernel gives a ring by its pages")]
     fn unmap(&self) {
-        // SAFETY: mapped by `map` with this length; no reference to it lives longer than a call of `Mapping::next`.
+        // SAFETY: mapped by `map` with this length; no reference to it is left, since `show` and `drop` borrow it alone.
         let done = unsafe { munmap(self.mapped.cast_mut().cast(), self.len) };
         debug_assert!(done.is_ok(), "{done:?}");
     }
@@ -253,8 +270,9 @@ mod tests {
     }
 
     fn read(mapping: &mut Mapping) -> Option<Vec<u8>> {
-        let mut record = None;
-        mapping.next(|bytes| record = Some(bytes.to_vec()));
+        let record = mapping.peek(mapping.end()).map(<[u8]>::to_vec);
+        let taken = mapping.pass();
+        assert_eq!(record.as_ref().map_or(0, |record| (record.len() + HEADER).next_multiple_of(8)), taken);
         record
     }
 
