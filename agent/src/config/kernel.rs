@@ -64,7 +64,7 @@ impl Default for Kernel {
             throttle_process: const { Count::new(20_000) },
             throttle_network: const { Count::new(100_000) },
             throttle_urgent: const { Count::new(20_000) },
-            poll_interval: const { Time::from_millis(20) },
+            poll_interval: const { Time::from_millis(50) },
             function_hooks: true,
             btf: PathBuf::new(),
             log: KernelLog::Off,

@@ -238,7 +238,7 @@ mod tests {
         assert!(text.lines().all(|line| line.len() <= WIDTH), "{text}");
         let key = "\n# How often the rings are read under traffic. Longer costs less and needs larger \
                    rings: a ring must\n# hold what comes in meanwhile.\n# Accepts a time from \"1ms\" to \
-                   \"1s\", such as \"500ms\".\npoll-interval = \"20ms\"\n";
+                   \"1s\", such as \"500ms\".\npoll-interval = \"50ms\"\n";
         assert!(text.contains(key), "{text}");
     }
 }

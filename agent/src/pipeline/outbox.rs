@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// A batch is sent when it has so many bytes, or at the end of a cycle.
-const BATCH_BYTES: usize = 64 * 1024;
+const BATCH_BYTES: usize = 128 * 1024;
 
 /// A line is seldom longer; one that is makes the buffer grow by itself.
 const LINE_BYTES: usize = 4 * 1024;
