@@ -5,6 +5,7 @@
 //! the tool and its flags (`command`, `segments`, `tools`, `pipes`), by the name that a value is given (`fields`,
 //! `names`), and by the form of the text itself (`text`). Arguments that hold command lines are taken apart (`shell`).
 
+mod any;
 mod command;
 mod fields;
 mod names;
@@ -24,7 +25,7 @@ use aho_corasick::{AhoCorasick, AhoCorasickKind};
 use regex::bytes::Regex;
 use tellwire_ebpf::wire::Subject;
 
-use self::{command::Note, names::Names, shell::Word, text::Patterns, tools::Tools};
+use self::{any::AnyOf, command::Note, names::Names, shell::Word, text::Patterns, tools::Tools};
 use crate::config::Redaction;
 
 /// What stands where a secret was.
@@ -134,7 +135,7 @@ pub(crate) struct Redactor(Option<Engine>);
 struct Engine {
     /// What nearly every command line lacks: without any of it, and of a program that the table does not
     /// have, there is nothing to look for.
-    suspicious: AhoCorasick,
+    suspicious: AnyOf,
     /// What a command line within an argument has, if it is worth taking apart.
     scripts: AhoCorasick,
     /// What the ways of looking at one text need, and which way each is for.
@@ -185,7 +186,7 @@ impl Redactor {
             scripts.push(name);
         }
         Ok(Self(Some(Engine {
-            suspicious: build(&[&triggers, &blank[..]].concat(), AhoCorasickKind::DFA)?,
+            suspicious: AnyOf::new(&[&triggers, &blank[..]].concat())?,
             // Few texts come so far, and as a DFA it would take a megabyte.
             scripts: build(&scripts, AhoCorasickKind::ContiguousNFA)?,
             triggers: build(&triggers, AhoCorasickKind::DFA)?,
@@ -264,7 +265,7 @@ impl Engine {
             || self.names.has_short()
             || self.tools.get(first).is_some()
             || self.tools.get(program).is_some()
-            || self.suspicious.is_match(args)
+            || self.suspicious.is_in(args)
     }
 
     /// What a text is worth looking for.
