@@ -1,8 +1,13 @@
 //! Execution: the strings of an exec record.
 
+use memchr::memchr;
 use tellwire_ebpf::{exec as wire, exec_failed};
 
-use super::{DecodeError, Tail, paths::Names, text::text};
+use super::{
+    DecodeError, Tail,
+    paths::Names,
+    text::{has_escape, text},
+};
 
 /// A new program image, as its record has it.
 #[derive(Debug)]
@@ -33,10 +38,13 @@ impl<'a> Exec<'a> {
     /// Every argument, empty ones too; the last may be cut.
     pub(crate) fn args(&self) -> impl Iterator<Item = &'a [u8]> {
         // Each argument has a NUL behind it, so the piece behind the last NUL is none, unless the end is missing.
-        let args = self.args;
-        let args = args.strip_suffix(b"\0").map_or((args, args.is_empty()), |args| (args, false));
-        let (args, none) = args;
-        args.split(|byte| *byte == 0).filter(move |_| !none)
+        let mut rest = (!self.args.is_empty()).then(|| self.args.strip_suffix(b"\0").unwrap_or(self.args));
+        std::iter::from_fn(move || {
+            let args = rest?;
+            let Some(end) = memchr(0, args) else { return rest.take() };
+            rest = args.get(end + 1..);
+            args.get(..end)
+        })
     }
 
     /// Puts the arguments into `line`, as text, with a blank between each two.
@@ -51,7 +59,7 @@ impl<'a> Exec<'a> {
             }
         }
         match String::from_utf8(bytes) {
-            Ok(text) if !text.contains("\\x") => *line = text,
+            Ok(text) if !has_escape(&text) => *line = text,
             _ => *line = self.args().map(text).collect::<Vec<_>>().join(" "),
         }
     }

@@ -33,7 +33,7 @@ impl<'a> Names<'a> {
 
     /// The path as text, with bytes that are no UTF-8 escaped.
     pub(crate) fn to_text(self) -> String {
-        super::text::text(&self.to_bytes()).into_owned()
+        super::text::owned(self.to_bytes())
     }
 }
 

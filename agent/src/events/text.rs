@@ -15,13 +15,29 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
+use memchr::memchr;
+
 /// `bytes` as text that can be turned back into them.
 pub(crate) fn text(bytes: &[u8]) -> Cow<'_, str> {
     match str::from_utf8(bytes) {
-        // Nearly no text has a backslash, and one byte is found faster than two.
-        Ok(text) if !bytes.contains(&b'\\') || !text.contains("\\x") => Cow::Borrowed(text),
+        Ok(text) if !has_escape(text) => Cow::Borrowed(text),
         _ => Cow::Owned(escape(bytes)),
     }
+}
+
+/// The same, where the bytes are of no further use.
+pub(crate) fn owned(bytes: Vec<u8>) -> String {
+    match String::from_utf8(bytes) {
+        Ok(text) if !has_escape(&text) => text,
+        Ok(text) => escape(text.as_bytes()),
+        Err(error) => escape(error.as_bytes()),
+    }
+}
+
+/// Whether there is anything that looks like an escape.
+pub(super) fn has_escape(text: &str) -> bool {
+    // Nearly no text has a backslash, and one byte is found faster than two.
+    memchr(b'\\', text.as_bytes()).is_some() && text.contains("\\x")
 }
 
 /// `text` with nothing in it that would act on a terminal: control characters and the marks that
@@ -166,6 +182,11 @@ mod tests {
         #[test]
         fn any_bytes_can_be_had_back(bytes: Vec<u8>) {
             prop_assert_eq!(original(&text(&bytes)), bytes);
+        }
+
+        #[test]
+        fn owned_text_is_the_same(bytes in awkward()) {
+            prop_assert_eq!(owned(bytes.clone()), text(&bytes));
         }
 
         #[test]

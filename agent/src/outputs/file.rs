@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use memchr::memchr;
 use tracing::warn;
 
 use super::archive::Archive;
@@ -250,5 +251,5 @@ impl Target for Appender {
 /// Where the line that goes on at `from` ends, with its newline.
 fn line_end(bytes: &[u8], from: usize) -> usize {
     let rest = bytes.get(from..).unwrap_or_default();
-    rest.iter().position(|byte| *byte == b'\n').map_or(bytes.len(), |newline| from + newline + 1)
+    memchr(b'\n', rest).map_or(bytes.len(), |newline| from + newline + 1)
 }

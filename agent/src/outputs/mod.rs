@@ -21,6 +21,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use bytes::Bytes;
+use memchr::{memchr_iter, memrchr};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -311,8 +312,7 @@ impl Batch {
     fn lines_from(&self, from: usize) -> impl Iterator<Item = BatchLine<'_>> {
         let start = line_start(&self.bytes, from);
         let before = self.bytes.get(..start).unwrap_or_default();
-        let index = before.split(|byte| *byte == b'\n').count() - 1;
-        let facts = self.facts.get(index..).unwrap_or_default();
+        let facts = self.facts.get(memchr_iter(b'\n', before).count()..).unwrap_or_default();
         let lines = self.bytes.get(start..).unwrap_or_default().split_inclusive(|byte| *byte == b'\n');
         lines.zip(facts).scan(start, |end, (bytes, fact)| {
             *end += bytes.len();
@@ -324,7 +324,7 @@ impl Batch {
 /// Where the line that holds the byte before `upto`, or ends there, begins; `upto` if it ends there.
 fn line_start(bytes: &[u8], upto: usize) -> usize {
     let before = bytes.get(..upto).unwrap_or(bytes);
-    before.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1)
+    memrchr(b'\n', before).map_or(0, |newline| newline + 1)
 }
 
 impl Counts {

@@ -67,8 +67,9 @@ impl Queued {
     pub(super) fn done(&self, batch: &Batch, upto: usize, refused: &Refused) {
         self.room.give(batch.bytes.len());
         let mut lost = refused.counts;
-        for line in batch.lines_from(upto) {
-            lost.add(line.fact.action.into());
+        // Nearly always all of it was written, and no line need be looked for.
+        if upto < batch.bytes.len() {
+            batch.lines_from(upto).for_each(|line| lost.add(line.fact.action.into()));
         }
         self.stats.written(batch.counts.total() - lost.total(), upto - refused.bytes);
         self.stats.lost(&lost);

@@ -33,6 +33,9 @@ use crate::{
 /// Ancestors beyond the parent that an exec of the profile `default` names.
 const ANCESTORS: usize = 4;
 
+/// Room for so many arguments is made at once.
+const ARGS: usize = 64;
+
 /// A new program image, with every field of the process.
 pub(crate) fn exec<'a>(
     frame: &Frame<'a>,
@@ -51,7 +54,9 @@ pub(crate) fn exec<'a>(
     let facts = &exec.wire;
     let process = &mut line.process;
     process.executable = Some(&texts.executable);
-    process.args = Some(exec.args().map(text).collect());
+    let mut args = Vec::with_capacity(usize::try_from(facts.argc).unwrap_or(usize::MAX).min(ARGS));
+    args.extend(exec.args().map(text));
+    process.args = Some(args);
     process.args_count = Some(facts.argc);
     if exec.args_truncated() {
         process.args_truncated = Some(true);
