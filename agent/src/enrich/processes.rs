@@ -179,7 +179,6 @@ impl Processes {
     /// A new image. The namespaces are those of the exec's record.
     pub(crate) fn exec(&mut self, subject: &Subject, image: &Image, time: u64, containers: &Containers) {
         let Some(process) = self.meet(subject, time, containers) else { return };
-        process.name = comm(subject);
         process.executable = Some(Arc::clone(&image.executable));
         process.command_line.clone_from(&image.command_line);
         process.capabilities = Some(image.capabilities);
@@ -278,16 +277,19 @@ impl Processes {
             return None;
         }
         let parent = subject.parent_key();
-        let parent_entity_id = match self.get(parent) {
-            Some(process) => process.entity_id,
-            None => self.entity_id(parent),
+        let (parent_entity_id, name) = match self.get(parent) {
+            // A child has its parent's name at first.
+            Some(process) => {
+                (process.entity_id, is_comm(&process.name, subject).then(|| Arc::clone(&process.name)))
+            }
+            None => (self.entity_id(parent), None),
         };
         let process = Process {
             start: key.start,
             entity_id: self.entity_id(key),
             parent,
             parent_entity_id,
-            name: comm(subject),
+            name: name.unwrap_or_else(|| comm(subject)),
             executable: None,
             command_line: None,
             capabilities: None,
