@@ -17,7 +17,7 @@ use clap::Args;
 use xshell::Shell;
 
 use crate::{
-    build::{self, Linking, Profile},
+    build::{self, Arch, Linking, Profile},
     complain,
     run::is_root,
     say, setup,
@@ -64,7 +64,7 @@ struct Page {
 }
 
 fn pages(sh: &Shell) -> Result<Vec<Page>> {
-    let agent = Agent(build::agent(sh, Profile::Release, Linking::Host)?);
+    let agent = Agent(build::agent(sh, Profile::Release, Linking::Static(Arch::HOST))?);
     let schema = agent.says(&["events", "--json-schema"])?;
     let actions = fields::actions(&agent.says(&["events"])?)?;
     let mut help = String::new();

@@ -1,6 +1,6 @@
 //! Counting tests over all stages: what ran is read from what the harnesses print.
 
-use std::{iter::Sum, process::Command};
+use std::{iter::Sum, process::Command, time::Instant};
 
 use anyhow::{Result, ensure};
 
@@ -108,10 +108,13 @@ impl Sum for Summary {
 /// Runs one stage under a heading. A stage that breaks counts as failed, and the next ones still run.
 pub(crate) fn stage(name: &str, run: impl FnOnce() -> Result<Summary>) -> Summary {
     say(format_args!("\n== {name}"));
-    run().unwrap_or_else(|error| {
+    let begin = Instant::now();
+    let summary = run().unwrap_or_else(|error| {
         complain(format_args!("{name}: {error:#}"));
         Summary::broken(format!("{name}: {error:#}"))
-    })
+    });
+    say(format_args!("== {name}: {:.1} minutes", begin.elapsed().as_secs_f64() / 60.0));
+    summary
 }
 
 #[cfg(test)]
