@@ -26,6 +26,7 @@ mod redact;
 mod rules;
 mod runtimes;
 mod scope;
+mod words;
 mod workloads;
 
 use std::{

@@ -5,7 +5,6 @@
 //! the tool and its flags (`command`, `segments`, `tools`, `pipes`), by the name that a value is given (`fields`,
 //! `names`), and by the form of the text itself (`text`). Arguments that hold command lines are taken apart (`shell`).
 
-mod any;
 mod command;
 mod fields;
 mod names;
@@ -25,8 +24,8 @@ use aho_corasick::{AhoCorasick, AhoCorasickKind};
 use regex::bytes::Regex;
 use tellwire_ebpf::wire::Subject;
 
-use self::{any::AnyOf, command::Note, names::Names, shell::Word, text::Patterns, tools::Tools};
-use crate::config::Redaction;
+use self::{command::Note, names::Names, shell::Word, text::Patterns, tools::Tools};
+use crate::{config::Redaction, words::AnyOf};
 
 /// What stands where a secret was.
 pub(crate) const MARKER: &[u8] = b"[redacted]";
@@ -186,7 +185,7 @@ impl Redactor {
             scripts.push(name);
         }
         Ok(Self(Some(Engine {
-            suspicious: AnyOf::new(&[&triggers, &blank[..]].concat())?,
+            suspicious: AnyOf::new(&[&triggers, &blank[..]].concat(), true)?,
             // Few texts come so far, and as a DFA it would take a megabyte.
             scripts: build(&scripts, AhoCorasickKind::ContiguousNFA)?,
             triggers: build(&triggers, AhoCorasickKind::DFA)?,

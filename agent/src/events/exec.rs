@@ -54,9 +54,7 @@ impl<'a> Exec<'a> {
         bytes.clear();
         bytes.extend_from_slice(self.args.strip_suffix(b"\0").unwrap_or(self.args));
         for byte in &mut bytes {
-            if *byte == 0 {
-                *byte = b' ';
-            }
+            *byte = if *byte == 0 { b' ' } else { *byte };
         }
         match String::from_utf8(bytes) {
             Ok(text) if !has_escape(&text) => *line = text,

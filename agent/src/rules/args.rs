@@ -4,11 +4,12 @@
 //! expression whose word is there is run, and one without a word always. Both take time by the length of the line
 //! and nothing else: neither can be made to go back and forth.
 
-use aho_corasick::{AhoCorasick, AhoCorasickKind};
+use aho_corasick::AhoCorasick;
 use regex::{Regex, RegexSet, RegexSetBuilder};
 use regex_syntax::hir::{Hir, HirKind};
 
 use super::{bits::Bits, facts::Facts};
+use crate::words::AnyOf;
 
 /// What all expressions without a word may take together, in bytes: compiled, and while they are at work.
 const SET_BYTES: usize = 64 << 20;
@@ -17,7 +18,7 @@ const WORK_BYTES: usize = 8 << 20;
 /// Shorter words are everywhere.
 const SHORTEST: usize = 2;
 
-/// So many bytes of words are looked for by the fastest automaton; it takes some hundred bytes for each of them.
+/// So many bytes of words are looked for by [`AnyOf`].
 const FAST_BYTES: usize = 64 << 10;
 
 #[derive(Debug)]
@@ -25,6 +26,8 @@ pub(super) struct Args {
     /// By rule.
     rules: Vec<Vec<Regex>>,
     words: AhoCorasick,
+    /// Finds out faster whether any of them is there at all, where they are not too many.
+    any: Option<AnyOf>,
     /// The rule and the expression of each word.
     of_word: Vec<(usize, usize)>,
     /// Expressions without a word, and the rule of each.
@@ -67,7 +70,8 @@ impl Args {
         let is_small = words.iter().map(Vec::len).sum::<usize>() <= FAST_BYTES;
         Ok(Self {
             rules,
-            words: AhoCorasick::builder().kind(is_small.then_some(AhoCorasickKind::DFA)).build(words)?,
+            any: is_small.then(|| AnyOf::new(&words, false)).transpose()?,
+            words: AhoCorasick::new(words)?,
             of_word,
             wordless: RegexSetBuilder::new(wordless)
                 .size_limit(SET_BYTES)
@@ -83,14 +87,14 @@ impl Args {
     /// Takes the rules out of `hit` whose arguments do not match, and those from `end` on that ask for any. `any` are
     /// the rules that do not ask.
     pub(super) fn narrow(&mut self, hit: &mut Bits, any: &Bits, end: usize, facts: &Facts<'_>) {
-        let Self { rules, words, of_word, wordless, of_wordless, always, line, found } = self;
+        let Self { rules, words, any: any_word, of_word, wordless, of_wordless, always, line, found } = self;
         let Some(args) = facts.args else { return hit.intersect(any) };
         line.clear();
         args(line);
         found.clear();
         let is_asked = |rule: usize| rule < end && hit.has(rule) && !any.has(rule);
-        // Nearly always there is none, which is found out twice as fast as where all of them are.
-        let has_words = words.is_match(line.as_str());
+        // Nearly always there is none, which is found out much faster than where all of them are.
+        let has_words = any_word.as_ref().is_none_or(|any| any.is_in(line.as_bytes()));
         for word in has_words.then(|| words.find_overlapping_iter(line.as_str())).into_iter().flatten() {
             let Some((rule, number)) = of_word.get(word.pattern().as_usize()) else { continue };
             if is_asked(*rule)

@@ -1,4 +1,5 @@
-//! Whether a text has any of many words in it. It is asked of the arguments of every exec, and nearly always the answer is no.
+//! Whether a text has any of many words in it. It is asked of the arguments of every exec, for its secrets and for the rules, and nearly
+//! always the answer is no.
 
 use aho_corasick::{Anchored, Input, automaton::Automaton as _, automaton::StateID, dfa::DFA};
 
@@ -6,9 +7,9 @@ use aho_corasick::{Anchored, Input, automaton::Automaton as _, automaton::StateI
 /// walks.
 const LANES: usize = 4;
 
-/// Words, in any case of their letters.
+/// Words to look for.
 #[derive(Debug)]
-pub(super) struct AnyOf {
+pub(crate) struct AnyOf {
     words: DFA,
     start: StateID,
     /// Bytes that a part shares with the next one, so that each has every word whole that begins in it.
@@ -16,14 +17,16 @@ pub(super) struct AnyOf {
 }
 
 impl AnyOf {
-    pub(super) fn new(words: &[&[u8]]) -> anyhow::Result<Self> {
-        let words = DFA::builder().ascii_case_insensitive(true).prefilter(false).build(words)?;
+    /// Their letters in any case, or as they are. It takes some hundred bytes of memory for each byte of them.
+    pub(crate) fn new(words: &[impl AsRef<[u8]>], in_any_case: bool) -> anyhow::Result<Self> {
+        // With a prefilter, to begin anew would be a special state too.
+        let words = DFA::builder().ascii_case_insensitive(in_any_case).prefilter(false).build(words)?;
         let start = words.start_state(Anchored::No)?;
         let shared = words.max_pattern_len().saturating_sub(1);
         Ok(Self { words, start, shared })
     }
 
-    pub(super) fn is_in(&self, text: &[u8]) -> bool {
+    pub(crate) fn is_in(&self, text: &[u8]) -> bool {
         let step = text.len().saturating_sub(self.shared) / LANES;
         let part = |lane: usize| text.get(lane * step..lane * step + step + self.shared);
         if step > self.shared
@@ -59,7 +62,7 @@ mod tests {
     use super::*;
 
     fn words() -> AnyOf {
-        AnyOf::new(&[b"pw", b"secret", b"://"]).unwrap()
+        AnyOf::new(&["pw", "secret", "://"], true).unwrap()
     }
 
     #[test]
@@ -74,6 +77,14 @@ mod tests {
                 text.drain(at..at + 6);
             }
         }
+    }
+
+    #[test]
+    fn no_words_are_in_nothing_and_case_matters_if_asked() {
+        let none: [&str; 0] = [];
+        assert!(!AnyOf::new(&none, true).unwrap().is_in(&[b'x'; 300]));
+        let words = AnyOf::new(&["Secret"], false).unwrap();
+        assert!(words.is_in(b"a Secret") && !words.is_in(b"a secret"));
     }
 
     proptest! {
