@@ -129,7 +129,7 @@ impl Index {
             (&self.any_image, &mut self.images, facts.image),
         ] {
             if hit.exceeds(any) {
-                hit.narrow(any, text.and_then(|text| globs.get(text)));
+                hit.narrow(any, text.map(|text| globs.get(text)));
             }
         }
         if hit.exceeds(&self.any_args) {

@@ -1,8 +1,9 @@
 //! What each condition allows, found by the event's value instead of rule by rule.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use globset::{Glob, GlobSet, GlobSetBuilder};
+use hashbrown::HashMap;
 use rustc_hash::FxHashMap;
 
 use super::{bits::Bits, spec::is_id};
@@ -122,8 +123,8 @@ pub(super) struct Globs {
     /// The rule of each glob.
     rules: Vec<usize>,
     count: usize,
-    /// Anybody can name a file: no hash that can be foreseen.
-    answers: HashMap<Box<str>, Bits>,
+    /// Anybody can name a file: a hash with a seed, which cannot be foreseen.
+    answers: HashMap<String, Bits>,
 }
 
 impl Globs {
@@ -142,21 +143,22 @@ impl Globs {
         Ok(Self { set: set.build()?, rules, count, answers: HashMap::default() })
     }
 
-    pub(super) fn get(&mut self, text: &str) -> Option<&Bits> {
-        if !self.answers.contains_key(text) {
-            if self.answers.len() >= REMEMBERED {
-                // Somebody runs ever new programs; those that come back are asked for again.
-                self.answers.clear();
-            }
-            let mut found = Bits::none(self.count);
-            for glob in self.set.matches(text) {
-                if let Some(rule) = self.rules.get(glob) {
+    pub(super) fn get(&mut self, text: &str) -> &Bits {
+        if self.answers.len() > REMEMBERED {
+            // Somebody runs ever new programs; those that come back are asked for again.
+            self.answers.clear();
+        }
+        let Self { set, rules, count, answers } = self;
+        let find = || {
+            let mut found = Bits::none(*count);
+            for glob in set.matches(text) {
+                if let Some(rule) = rules.get(glob) {
                     found.set(*rule);
                 }
             }
-            self.answers.insert(text.into(), found);
-        }
-        self.answers.get(text)
+            found
+        };
+        answers.entry_ref(text).or_insert_with(find)
     }
 }
 
