@@ -13,6 +13,7 @@ mod login;
 mod losses;
 mod merged;
 mod releases;
+mod runc;
 mod secrets;
 mod ssh;
 
