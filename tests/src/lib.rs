@@ -29,6 +29,7 @@ mod log;
 mod matching;
 mod metrics;
 pub mod net;
+pub mod oci;
 pub mod private;
 pub mod program;
 pub mod raced;

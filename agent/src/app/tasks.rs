@@ -37,7 +37,7 @@ pub(super) fn observer(histograms: &Histograms) -> Observer {
 
 /// Runs the pipeline on a thread and a runtime of its own.
 ///
-/// It sleeps and wakes a hundred times a second. In the runtime that the other tasks share, each time would wake
+/// It sleeps and wakes twenty times a second. In the runtime that the other tasks share, each time would wake
 /// another thread too, to wait in its place: a tenth of what an exec costs the agent.
 pub(super) fn on_a_thread(
     pipeline: Pipeline,

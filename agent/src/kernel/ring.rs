@@ -57,8 +57,8 @@ impl Rings {
     /// Takes a share of every ring and hands it on in the order of time; returns the bytes taken.
     ///
     /// Up to where the network ring is read is settled first: whatever caused one of its records was submitted before it,
-    /// so it is in the other rings by then, and those are read up to where they are afterwards. What they hold is bounded
-    /// by their size.
+    /// so it is in the other rings by then, and those are read up to where they are afterwards: the urgent ring last, which tells of
+    /// a cgroup before the process ring has what runs in it. What they hold is bounded by their size.
     pub(crate) fn cycle(&mut self, take: impl FnMut(Ring, &[u8])) -> usize {
         let Self { urgent, process, network } = self;
         let end = network.mapping.end().min(network.mapping.begin() + SHARE);

@@ -1,12 +1,12 @@
 //! Logins in a container of a real runc, which libpam reports to the kernel from namespaces of its own.
 
-use std::{fs, process::Command};
+use std::fs;
 
 use serde_json::json;
 use tellwire_tests::{
     Agent,
     auditing::Auditing,
-    debian,
+    debian, oci,
     runtime::{self, Cgroups},
 };
 
@@ -22,34 +22,18 @@ fn a_session_in_a_container_of_runc_is_told_once_and_names_both_sources() {
     agent.expect_metric("tellwire_audit_enabled", &[], 1);
     let cgroups = Cgroups::of(agent.cgroup());
     let bundle = agent.subfolder(ID);
-    let namespaces = ["pid", "network", "ipc", "uts", "mount"].map(|kind| json!({ "type": kind }));
-    let scratch = |place: &str| json!({ "destination": place, "type": "tmpfs", "source": "tmpfs", "options": ["mode=755"] });
+    let mut config = oci::config(&root, &cgroups.path(ID), &["/usr/bin/sleep", "600"]);
     // What engines grant by default, as far as su needs it.
     let capabilities = ["CAP_AUDIT_WRITE", "CAP_SETGID", "CAP_SETUID", "CAP_DAC_OVERRIDE"];
-    let config = json!({
-        "ociVersion": "1.0.2",
-        "process": {
-            "user": { "uid": 0, "gid": 0 },
-            "args": ["/usr/bin/sleep", "600"],
-            "env": ["PATH=/usr/bin:/usr/sbin"],
-            "cwd": "/",
-            "capabilities": { "bounding": capabilities, "effective": capabilities, "permitted": capabilities },
-        },
-        // Other tests have it mounted, so that it cannot be made read-only; what su writes goes to the places below.
-        "root": { "path": root },
-        "mounts": [
-            { "destination": "/proc", "type": "proc", "source": "proc" },
-            scratch("/dev"),
-            scratch("/run"),
-            scratch("/var/log"),
-        ],
-        "linux": { "cgroupsPath": cgroups.path(ID), "namespaces": namespaces },
-    });
+    config["process"]["capabilities"] =
+        json!({ "bounding": capabilities, "effective": capabilities, "permitted": capabilities });
+    // Other tests have it mounted, so that it cannot be made read-only; what su writes goes to the places below.
+    config["root"]["readonly"] = json!(false);
+    for place in ["/dev", "/run", "/var/log"] {
+        oci::mount(&mut config, oci::scratch(place));
+    }
     fs::write(bundle.join("config.json"), config.to_string()).expect("the bundle's configuration");
-    let runc = |args: &[&str]| {
-        let mut command = Command::new(runtime::program("runc", "runc"));
-        runtime::run(command.arg("--root").arg(bundle.join("state")).args(args));
-    };
+    let runc = |args: &[&str]| runtime::run(oci::runc(&bundle.join("state")).args(args));
     // The machine's own, and then the container's: it is known before somebody logs in.
     agent.expect_metric("tellwire_libraries_attached", &[], 1);
     runc(&["run", "--detach", "--bundle", bundle.to_str().expect("a path of text"), ID]);

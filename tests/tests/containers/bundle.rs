@@ -7,7 +7,7 @@ use std::{
 };
 
 use serde_json::json;
-use tellwire_tests::{Agent, image, runtime};
+use tellwire_tests::{Agent, image, oci, runtime};
 
 /// A container that is not started yet.
 pub(crate) struct Bundle {
@@ -56,9 +56,7 @@ impl Bundle {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(runtime::program("runc", "runc"));
-        command.arg("--root").arg(self.folder.join("state"));
-        command
+        oci::runc(&self.folder.join("state"))
     }
 
     fn pid(&self) -> u32 {
@@ -68,29 +66,13 @@ impl Bundle {
 
     fn config(&self) -> String {
         let root = self.folder.parent().expect("the agent's folder").join("root");
-        let mut mounts = vec![
-            json!({ "destination": "/proc", "type": "proc", "source": "proc" }),
-            json!({ "destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["mode=755"] }),
-        ];
+        let mut config = oci::config(&root, &self.cgroup, &self.args);
+        oci::mount(&mut config, oci::scratch("/dev"));
         if let Some(directory) = &self.mount {
-            mounts.push(json!({ "destination": "/cgroup", "source": directory, "options": ["rbind", "rw"] }));
+            let mount = json!({ "destination": "/cgroup", "source": directory, "options": ["rbind", "rw"] });
+            oci::mount(&mut config, mount);
         }
-        let namespaces =
-            ["pid", "network", "ipc", "uts", "mount"].map(|kind| json!({ "type": kind })).to_vec();
-        json!({
-            "ociVersion": "1.0.2",
-            "process": {
-                "user": { "uid": 0, "gid": 0 },
-                "args": self.args,
-                "env": ["PATH=/bin"],
-                "cwd": "/",
-                "noNewPrivileges": true,
-            },
-            "root": { "path": root, "readonly": true },
-            "mounts": mounts,
-            "linux": { "cgroupsPath": self.cgroup, "namespaces": namespaces },
-        })
-        .to_string()
+        config.to_string()
     }
 }
 

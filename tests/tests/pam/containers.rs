@@ -7,7 +7,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use tellwire_tests::{Agent, at, image, runtime, runtime::Cgroups};
+use tellwire_tests::{Agent, at, image, oci, runtime, runtime::Cgroups};
 
 use crate::{
     helper::{Form, lines, path, stacks},
@@ -88,26 +88,10 @@ fn copy(file: &Path, root: &Path) {
 /// A container of runc, made and started as engines do it, and run to its end.
 fn run(agent: &Agent, image: &Path, cgroups: &Cgroups, id: &str, environment: &[&str], args: &[&str]) {
     let bundle = agent.subfolder(id);
-    let namespaces = ["pid", "network", "ipc", "uts", "mount"].map(|kind| json!({ "type": kind }));
-    let config = json!({
-        "ociVersion": "1.0.2",
-        "process": {
-            "user": { "uid": 0, "gid": 0 },
-            "args": args,
-            "env": environment,
-            "cwd": "/",
-            "noNewPrivileges": true,
-        },
-        "root": { "path": image, "readonly": true },
-        "mounts": [{ "destination": "/proc", "type": "proc", "source": "proc" }],
-        "linux": { "cgroupsPath": cgroups.path(id), "namespaces": namespaces },
-    });
+    let mut config = oci::config(image, &cgroups.path(id), args);
+    config["process"]["env"] = json!(environment);
     fs::write(bundle.join("config.json"), config.to_string()).expect("the bundle's configuration");
-    let runc = || {
-        let mut runc = Command::new(runtime::program("runc", "runc"));
-        runc.arg("--root").arg(agent.folder().join("runc"));
-        runc
-    };
+    let runc = || oci::runc(&agent.folder().join("runc"));
     let pid_file = bundle.join("pid");
     runtime::run(runc().args(["create", "--bundle"]).arg(&bundle).arg("--pid-file").arg(&pid_file).arg(id));
     let pid = fs::read_to_string(pid_file).expect("the container's process id");
