@@ -122,7 +122,7 @@ mod programs {
                 return;
             }
             // What the thread tried before can no longer become a handshake.
-            let _stays = resolve_attempt(tid, 0);
+            let _stays = resolve_attempt(tid, NO_RESULT);
         }
         if ATTEMPTS.insert(tid, attempt, 0).is_err() {
             emit::state_lost(Kind::Connect);
@@ -150,22 +150,25 @@ mod programs {
     /// The thread comes back from connect.
     #[inline(always)]
     fn returned(result: i64) {
-        let error = if result < 0 { result.unsigned_abs() as u32 } else { 0 };
-        let _stays = resolve_attempt(kernel::current_tid(), error);
+        let errno = if result < 0 { result.unsigned_abs() as u32 } else { 0 };
+        let _stays = resolve_attempt(kernel::current_tid(), errno);
     }
 
     /// The thread ends.
     #[inline(always)]
     pub(crate) fn forget(tid: u32) {
-        if resolve_attempt(tid, 0) {
+        if resolve_attempt(tid, NO_RESULT) {
             let _removed = ATTEMPTS.remove(tid);
         }
     }
 
-    /// Ends an attempt of this thread, if there is one; tells it unless it became a handshake. An `error` of 0
-    /// is none that is known. Whether its entry stays.
+    /// Stands for the errno of a call that was not seen to come back.
+    const NO_RESULT: u32 = u32::MAX;
+
+    /// Ends an attempt of this thread, if there is one; tells it unless it became a handshake. `errno` is that of the call, 0 for
+    /// success, or [`NO_RESULT`]. Whether its entry stays.
     #[inline(always)]
-    fn resolve_attempt(tid: u32, error: u32) -> bool {
+    fn resolve_attempt(tid: u32, errno: u32) -> bool {
         let Some(entry) = ATTEMPTS.get_ptr_mut(tid) else { return false };
         // SAFETY: copied at once; only this thread writes its entry.
         let attempt = unsafe { *entry };
@@ -189,10 +192,17 @@ mod programs {
             local_port: 0,
             reserved: 0,
         };
-        let outcome = match (error, attempt.state) {
-            (0, Attempt::CLOSED) => Outcome::Aborted,
-            (0, _) => Outcome::Failed,
-            _ => outcome(error),
+        let (outcome, error) = match (errno, attempt.state) {
+            (0 | NO_RESULT, Attempt::CLOSED) => (Outcome::Aborted, 0),
+            // The kernel ran no program when the socket entered SYN_SENT, nor will the socket's end be known.
+            (0, _) if kernel::is_preemptible() => {
+                emit::state_lost(Kind::Close);
+                (Outcome::Established, 0)
+            }
+            (NO_RESULT, _) if kernel::is_preemptible() => (Outcome::Unknown, 0),
+            // The call that came back was another one: that of io_uring is not seen to.
+            (0 | NO_RESULT, _) => (Outcome::Failed, 0),
+            _ => (outcome(errno), errno),
         };
         let connect = Connect { tuple, outcome: outcome as u32, error, duration: 0 };
         let _throttled = tell(&subject, &connect, kernel::now());
