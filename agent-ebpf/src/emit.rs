@@ -129,6 +129,12 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
+    /// The same slot, for who writes a part of it.
+    #[inline(always)]
+    pub(crate) fn again(&self) -> Self {
+        Self { base: self.base }
+    }
+
     /// The fixed body behind the header.
     #[inline(always)]
     pub(crate) fn body<T>(&self) -> *mut T {

@@ -133,7 +133,16 @@ mod programs {
     /// <https://github.com/torvalds/linux/blob/v6.18/fs/exec.c>
     #[raw_tracepoint(tracepoint = "sched_process_exec")]
     pub fn process_exec(ctx: RawTracePointContext) -> i32 {
-        if on_exec(&ctx).is_none() {
+        if on_exec::<true>(&ctx).is_none() {
+            debug!(&ctx, "exec: a field could not be read");
+        }
+        0
+    }
+
+    /// The same where the kernel has no `bpf_loop`: see [`path::write`].
+    #[raw_tracepoint(tracepoint = "sched_process_exec")]
+    pub fn process_exec_unrolled(ctx: RawTracePointContext) -> i32 {
+        if on_exec::<false>(&ctx).is_none() {
             debug!(&ctx, "exec: a field could not be read");
         }
         0
@@ -143,13 +152,13 @@ mod programs {
     #[raw_tracepoint(tracepoint = "sched_process_exec")]
     pub fn process_exec_again(ctx: RawTracePointContext) -> i32 {
         if kernel::is_preemptible() {
-            let _nothing_to_tell = on_exec(&ctx);
+            let _nothing_to_tell = on_exec::<true>(&ctx);
         }
         0
     }
 
     #[inline(always)]
-    fn on_exec(ctx: &RawTracePointContext) -> Option<()> {
+    fn on_exec<const LOOPS: bool>(ctx: &RawTracePointContext) -> Option<()> {
         // SAFETY: the tracepoint has three arguments.
         let (task, caller_tid, bprm) = unsafe {
             (argument(ctx.as_ptr(), 0), argument(ctx.as_ptr(), 1) as u32, argument(ctx.as_ptr(), 2))
@@ -160,14 +169,14 @@ mod programs {
         }
         roots::look();
         if kernel::has_typed_task() {
-            tell(Typed::current(), Ptr(bprm), caller_tid)
+            tell::<_, LOOPS>(Typed::current(), Ptr(bprm), caller_tid)
         } else {
-            tell(Ptr(task), Ptr(bprm), caller_tid)
+            tell::<_, LOOPS>(Ptr(task), Ptr(bprm), caller_tid)
         }
     }
 
     #[inline(always)]
-    fn tell<P: Pointer>(task: P, bprm: Ptr, caller_tid: u32) -> Option<()> {
+    fn tell<P: Pointer, const LOOPS: bool>(task: P, bprm: Ptr, caller_tid: u32) -> Option<()> {
         let subject = Subject::current()?;
         if !again::is_first(Kind::Exec, &subject) {
             return Some(());
@@ -179,18 +188,18 @@ mod programs {
         }
         let source = Source { subject, time, task, bprm, caller_tid };
         // One program for each size: the verifier wants constant sizes and bounds.
-        let mut built = build::<P, 1024, 16>(&source);
+        let mut built = build::<P, 1024, 16, LOOPS>(&source);
         if let Built::TooSmall = built {
-            built = build::<P, 2048, 24>(&source);
+            built = build::<P, 2048, 24, LOOPS>(&source);
         }
         if let Built::TooSmall = built {
-            built = build::<P, 4096, 32>(&source);
+            built = build::<P, 4096, 32, LOOPS>(&source);
         }
         if let Built::TooSmall = built {
-            built = build::<P, 16384, 64>(&source);
+            built = build::<P, 16384, 64, LOOPS>(&source);
         }
         if let Built::TooSmall = built {
-            built = build::<P, { LAST }, 128>(&source);
+            built = build::<P, { LAST }, 128, LOOPS>(&source);
         }
         match built {
             Built::Submitted => {}
@@ -204,9 +213,9 @@ mod programs {
     /// Large enough for the most of argv, and for paths of `PATH_MAX`.
     const LAST: usize = ARGS_LIMIT as usize + 20 * 1024;
 
-    /// Builds the record in a slot of `N` bytes, with paths of up to `DEPTH` names.
+    /// Builds the record in a slot of `N` bytes, with paths of up to `DEPTH` names or as many as find room, see [`path::write`].
     #[inline(never)]
-    fn build<P: Pointer, const N: usize, const DEPTH: usize>(source: &Source<P>) -> Built {
+    fn build<P: Pointer, const N: usize, const DEPTH: usize, const LOOPS: bool>(source: &Source<P>) -> Built {
         // A slot too small for argv and the shortest of paths is not even reserved.
         let fits = argv(source).is_some_and(|argv| argv.allowed <= N - FIXED - 2 * path::NAME_SIZE);
         if N != LAST && !fits {
@@ -216,7 +225,7 @@ mod programs {
         let body = slot.body::<Exec>();
         // SAFETY: the slot is larger than the fixed part, and aligned to 8.
         unsafe { zero(body) };
-        if tail::<P, N, DEPTH>(source, &slot, body).is_none() {
+        if tail::<P, N, DEPTH, LOOPS>(source, &slot, body).is_none() {
             slot.discard();
             return Built::TooSmall;
         }
@@ -242,7 +251,7 @@ mod programs {
 
     /// Writes the strings; `None` where a larger slot may hold them.
     #[inline(always)]
-    fn tail<P: Pointer, const N: usize, const DEPTH: usize>(
+    fn tail<P: Pointer, const N: usize, const DEPTH: usize, const LOOPS: bool>(
         source: &Source<P>,
         slot: &Slot,
         body: *mut Exec,
@@ -271,10 +280,10 @@ mod programs {
         let file = source.task.follow(offset!(task_mm)).and_then(|mm| mm.follow(offset!(mm_exe_file)));
         let executable = file.and_then(|file| file.field(offset!(file_path)));
         // SAFETY: as above.
-        unsafe { (*body).executable = tail_path::<P, N, DEPTH>(executable, slot, &mut flags)? };
+        unsafe { (*body).executable = tail_path::<P, N, DEPTH, LOOPS>(executable, slot, &mut flags)? };
         let directory = source.task.follow(offset!(task_fs)).and_then(|fs| fs.field(offset!(fs_pwd)));
         // SAFETY: as above.
-        unsafe { (*body).working_directory = tail_path::<P, N, DEPTH>(directory, slot, &mut flags)? };
+        unsafe { (*body).working_directory = tail_path::<P, N, DEPTH, LOOPS>(directory, slot, &mut flags)? };
 
         let given = source.bprm.follow(offset!(bprm_filename));
         let interp = source.bprm.follow(offset!(bprm_interp));
@@ -296,14 +305,14 @@ mod programs {
 
     /// Writes a path to the tail. `None` where a larger slot may hold it; in the last slot it is cut and flagged.
     #[inline(always)]
-    fn tail_path<P: Pointer, const N: usize, const DEPTH: usize>(
+    fn tail_path<P: Pointer, const N: usize, const DEPTH: usize, const LOOPS: bool>(
         path: Option<P>,
         slot: &Slot,
         flags: &mut u32,
     ) -> Option<Span> {
         let Some(path) = path else { return Some(Span::EMPTY) };
         let start = slot.position();
-        if path::write::<P, N, DEPTH>(path, slot) != Walk::Complete {
+        if path::write::<P, N, DEPTH, LOOPS>(path, slot) != Walk::Complete {
             if N != LAST {
                 return None;
             }

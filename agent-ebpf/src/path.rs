@@ -4,6 +4,8 @@
 //! names are written as the walk meets them, the last one first, each with a NUL behind it; the
 //! agent puts them together. What a `chroot` hides from the process is in the path all the same.
 
+use aya_ebpf::helpers::generated as helpers;
+
 use crate::{
     emit::Slot,
     kernel::{Pointer, Ptr, offset},
@@ -23,47 +25,97 @@ pub(crate) enum Walk {
     Incomplete,
 }
 
-/// Writes the names of `path` (a `struct path`) to the tail of a slot of `N` bytes.
+/// Names of a path that is no longer than `PATH_MAX`, and mounts: more than there are.
+const MOST: u32 = 4096;
+
+/// Writes the names of `path` (a `struct path`) to the tail of a slot of `N` bytes: all that find room where `LOOPS`, up to `DEPTH` else.
 ///
-/// Between names the position is in the slot's memory, not in a register: so every turn of the loop looks the
-/// same to the verifier, and its work grows with the depth and not with the square of it.
+/// `LOOPS` is for kernels that have `bpf_loop` (since 5.17): the verifier walks one turn, and not every turn of each
+/// loop. Between names the position is in the slot's memory, not in a register: so every turn looks the same to it.
 #[inline(always)]
-pub(crate) fn write<P: Pointer, const N: usize, const DEPTH: usize>(path: P, slot: &Slot) -> Walk {
-    walk::<P, N, DEPTH>(path, slot).unwrap_or(Walk::Incomplete)
+pub(crate) fn write<P: Pointer, const N: usize, const DEPTH: usize, const LOOPS: bool>(
+    path: P,
+    slot: &Slot,
+) -> Walk {
+    let Some(mut place) = Place::of(path, slot) else { return Walk::Incomplete };
+    if LOOPS {
+        let callback = turn::<N> as extern "C" fn(u32, *mut Place) -> u64;
+        // SAFETY: a function of the kind that the helper calls, and what it hands on to it.
+        let _turns = unsafe { helpers::bpf_loop(MOST, callback as *mut _, (&raw mut place).cast(), 0) };
+        return place.end;
+    }
+    for _ in 0..DEPTH {
+        if let Some(end) = place.go_up::<N>() {
+            return end;
+        }
+    }
+    Walk::Incomplete
 }
 
-#[inline(always)]
-fn walk<P: Pointer, const N: usize, const DEPTH: usize>(path: P, slot: &Slot) -> Option<Walk> {
-    let vfsmount = path.follow(offset!(path_mnt))?;
-    let mut root = Ptr(slot.forget_type(vfsmount.follow(offset!(vfsmount_root))?.address()));
-    // By address from here on: a `struct mount` embeds the `struct vfsmount` that a path points at, and a typed
-    // pointer cannot go from the inner to the outer one.
-    let mut dentry = Ptr(slot.forget_type(path.follow(offset!(path_dentry))?.address()));
-    let in_mount = offset!(mount_mnt);
-    let mut mount = Ptr(slot.forget_type(vfsmount.address()).wrapping_sub(u64::from(in_mount.0)));
-    // Each turn goes up by a name or by a mount.
-    for _ in 0..DEPTH {
-        if dentry == root {
-            let above = mount.follow(offset!(mount_parent))?;
-            if above == mount {
-                return Some(Walk::Complete);
+/// One turn: 1 ends the loop.
+extern "C" fn turn<const N: usize>(_turn: u32, place: *mut Place) -> u64 {
+    // SAFETY: what `write` gave to the helper.
+    let place = unsafe { &mut *place };
+    let Some(end) = place.go_up::<N>() else { return 0 };
+    place.end = end;
+    1
+}
+
+/// Where a walk stands, and where it writes.
+struct Place {
+    slot: Slot,
+    dentry: Ptr,
+    /// Of the mount.
+    root: Ptr,
+    mount: Ptr,
+    end: Walk,
+}
+
+impl Place {
+    #[inline(always)]
+    fn of<P: Pointer>(path: P, slot: &Slot) -> Option<Self> {
+        let vfsmount = path.follow(offset!(path_mnt))?;
+        // By address from here on: a `struct mount` embeds the `struct vfsmount` that a path points at, and a typed
+        // pointer cannot go from the inner to the outer one.
+        Some(Self {
+            slot: slot.again(),
+            root: Ptr(slot.forget_type(vfsmount.follow(offset!(vfsmount_root))?.address())),
+            dentry: Ptr(slot.forget_type(path.follow(offset!(path_dentry))?.address())),
+            mount: Ptr(slot.forget_type(vfsmount.address()).wrapping_sub(u64::from(offset!(mount_mnt).0))),
+            end: Walk::Incomplete,
+        })
+    }
+
+    /// Goes up by a name or by a mount, or says how the walk ended.
+    #[inline(always)]
+    fn go_up<const N: usize>(&mut self) -> Option<Walk> {
+        self.step::<N>().unwrap_or(Some(Walk::Incomplete))
+    }
+
+    /// `None` where a pointer cannot be read.
+    #[inline(always)]
+    fn step<const N: usize>(&mut self) -> Option<Option<Walk>> {
+        if self.dentry == self.root {
+            let above = self.mount.follow(offset!(mount_parent))?;
+            if above == self.mount {
+                return Some(Some(Walk::Complete));
             }
-            dentry = mount.follow(offset!(mount_mountpoint))?;
-            mount = above;
-            root = mount.field(in_mount)?.follow(offset!(vfsmount_root))?;
-            continue;
+            self.dentry = self.mount.follow(offset!(mount_mountpoint))?;
+            self.mount = above;
+            self.root = above.field(offset!(mount_mnt))?.follow(offset!(vfsmount_root))?;
+            return Some(None);
         }
         // The parent, the name's hash and length, and the name: they follow one another, the agent has checked.
-        let [parent, _hash_len, name] = dentry.read_8(offset!(dentry_parent))?;
-        let Some(at) = slot.room::<N, NAME_SIZE>() else { return Some(Walk::NoRoom) };
+        let [parent, _hash_len, name] = self.dentry.read_8(offset!(dentry_parent))?;
+        let Some(at) = self.slot.room::<N, NAME_SIZE>() else { return Some(Some(Walk::NoRoom)) };
         // SAFETY: NAME_SIZE bytes are left, as just checked.
-        let len = unsafe { Ptr(name).copy_str::<NAME_SIZE>(slot.base.add(at)) }?;
-        slot.set_position(at + len);
-        if Ptr(parent) == dentry {
+        let len = unsafe { Ptr(name).copy_str::<NAME_SIZE>(self.slot.base.add(at)) }?;
+        self.slot.set_position(at + len);
+        if Ptr(parent) == self.dentry {
             // A root that is no mount's root: a memfd, or a tree that was detached.
-            return Some(Walk::Complete);
+            return Some(Some(Walk::Complete));
         }
-        dentry = Ptr(parent);
+        self.dentry = Ptr(parent);
+        Some(None)
     }
-    Some(Walk::Incomplete)
 }

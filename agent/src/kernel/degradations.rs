@@ -6,7 +6,7 @@
 
 use super::{
     attach::Attached,
-    hooks::{By, Hook},
+    hooks::{By, Hook, Point},
     program_info::ProgramStats,
     support::Support,
 };
@@ -44,9 +44,9 @@ impl Found<'_> {
         self.probes.iter().filter_map(Attached::failure).any(|why| why.contains(verdict))
     }
 
-    fn has_any(&self, is_it: fn(Hook) -> bool) -> bool {
+    fn has_any(&self, is_it: fn(&Point) -> bool) -> bool {
         let chosen = self.probes.iter().filter_map(|attached| attached.chosen);
-        chosen.flat_map(|chosen| chosen.points).any(|point| is_it(point.hook))
+        chosen.flat_map(|chosen| chosen.points).any(is_it)
     }
 }
 
@@ -74,6 +74,14 @@ pub(crate) const DEGRADATIONS: &[Degradation] = &[
         lacks: "how many instructions the verifier processed, in `tellwire check` and `cargo xtask verify`",
         reason: "it is told since commit aba64c7da983 (bpf: Add verified_insns to bpf_prog_info and fdinfo)",
         holds: |found| found.stats.verified.is_none(),
+    },
+    Degradation {
+        name: "paths_of_many_names",
+        kernels: "before 5.17",
+        lacks: "the names nearest to the root, of an executable or working directory whose path has more than 128",
+        reason: "bpf_loop came with commit e6f2dd0f8067 (bpf: Add bpf_loop helper); without it each turn of a loop is the \
+                 verifier's work",
+        holds: |found| found.has_any(|point| point.program == "process_exec_unrolled"),
     },
     Degradation {
         name: "failed_execs_of_32_bit_programs",
@@ -105,7 +113,7 @@ pub(crate) const DEGRADATIONS: &[Degradation] = &[
         lacks: "connects that fail before a packet is sent; --cgroup; the cgroups of container engines that use v2",
         reason: "programs of cgroups stand on the v2 hierarchy, and none is mounted (systemd.unified_cgroup_hierarchy=1 \
                  on the kernel's command line mounts it)",
-        holds: |found| !found.has_any(|hook| hook == Hook::CgroupRoot),
+        holds: |found| !found.has_any(|point| point.hook == Hook::CgroupRoot),
     },
 ];
 

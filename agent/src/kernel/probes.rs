@@ -98,10 +98,18 @@ pub(crate) const PROBES: &[Probe] = &[
     Probe {
         name: "exec",
         gives: "exec",
-        alternatives: &[by_raw_tracepoint(&[
-            raw("process_exec", "sched_process_exec"),
-            again("process_exec_again", &Hook::RawTracepoint("sched_process_exec")),
-        ])],
+        alternatives: &[
+            by_raw_tracepoint(&[
+                raw("process_exec", "sched_process_exec"),
+                again("process_exec_again", &Hook::RawTracepoint("sched_process_exec")),
+            ]),
+            // Before 5.17.
+            Alternative {
+                by: By::RawTracepoint,
+                points: &[raw("process_exec_unrolled", "sched_process_exec")],
+                note: "of paths with more than 128 names only those nearest to the file",
+            },
+        ],
     },
     Probe {
         name: "connect",

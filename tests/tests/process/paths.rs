@@ -8,7 +8,7 @@ use rustix::{
     process::fchdir,
 };
 use serde_json::json;
-use tellwire_tests::{Agent, in_vm, program, program::Program, sys};
+use tellwire_tests::{Agent, in_vm, is_degraded, program, program::Program, sys};
 
 use crate::{folder_with_program, text};
 
@@ -138,6 +138,7 @@ fn a_path_longer_than_any_call_takes_is_whole_or_said_to_be_cut() {
             executable == format!("{path}/program") && text(&event, "process.working_directory") == path;
         let is_cut = event["tellwire"]["exec"]["path_truncated"] == true;
         assert!(is_whole != is_cut, "{} letters, cut: {is_cut}", executable.len());
+        assert!(is_whole || is_degraded("paths_of_many_names"), "{} letters", executable.len());
         // The names nearest to the file are what is kept.
         assert!(executable.ends_with(&format!("{}/program", "d".repeat(lengths[0]))), "{executable}");
     }
