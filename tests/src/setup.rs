@@ -247,10 +247,14 @@ pub fn is_degraded(name: &str) -> bool {
     check()["degradations"].as_array().expect("a list").iter().any(|row| row["name"] == name)
 }
 
+/// What `tellwire check --json` says: from the file `TELLWIRE_CHECK`, where somebody asked it before.
 fn check() -> &'static Value {
     static REPORT: OnceLock<Value> = OnceLock::new();
     REPORT.get_or_init(|| {
-        let report = output(&mut tellwire(["check", "--json"])).stdout;
+        let report = match env::var_os("TELLWIRE_CHECK") {
+            Some(file) => fs::read(file).expect("the report"),
+            None => output(&mut tellwire(["check", "--json"])).stdout,
+        };
         serde_json::from_slice(&report).expect("JSON")
     })
 }

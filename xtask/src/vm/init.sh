@@ -86,8 +86,11 @@ if [ "$(option what)" = btf ]; then
     echo "BTF-END"
 else
     echo "CHECK-BEGIN"
-    tellwire check --json || exit=$?
+    tellwire check --json >check.json || exit=$?
+    cat check.json
     echo "CHECK-END"
+    # Tests ask as well, and it takes an emulated machine some seconds.
+    export TELLWIRE_CHECK=/tmp/check.json
 fi
 filter=$(option filter)
 for test in $(option tests | tr , ' '); do
