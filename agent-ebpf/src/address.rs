@@ -7,8 +7,8 @@ use crate::{
     network::{Scope, Tuple},
 };
 
-const AF_INET: u16 = 2;
-const AF_INET6: u16 = 10;
+pub(crate) const AF_INET: u16 = 2;
+pub(crate) const AF_INET6: u16 = 10;
 
 /// The kernel's `struct sock` of a TCP connection.
 pub(crate) trait Socket: Pointer {

@@ -2,7 +2,8 @@
 //!
 //! The cgroup hooks see every attempt; what comes of most of them the socket tells ([`crate::network`]). One that never
 //! became a handshake (no route, denied) is told at the call's exit with its errno, or, where that is not traced
-//! (io_uring), at the thread's next attempt or its end, without one.
+//! (io_uring), at the thread's next attempt or its end, without one. What a security module denies never comes to the hooks:
+//! it is told at the call's exit, where that is a function of the kernel.
 
 use crate::wire::wire;
 
@@ -50,13 +51,16 @@ mod programs {
 
     use super::Attempt;
     use crate::{
-        address::mapped,
+        address::{AF_INET, AF_INET6, mapped},
         emit,
-        kernel::{self, argument},
-        network::{Connect, IPPROTO_TCP, Outcome, Tuple, outcome, tell},
+        kernel::{self, Pointer as _, Ptr, argument, offset},
+        network::{Connect, EACCES, EPERM, IPPROTO_TCP, Outcome, Tuple, outcome, tell},
         scope,
         wire::{Kind, Subject},
     };
+
+    /// include/uapi/linux/in.h (v6.18).
+    const IPPROTO_MPTCP: u32 = 262;
 
     /// Key: a thread that is in connect, or was. Written by the cgroup hooks, marked when the socket enters SYN_SENT
     /// and when it is closed from there. An attempt that became a handshake leaves its entry to the thread's next
@@ -122,7 +126,7 @@ mod programs {
                 return;
             }
             // What the thread tried before can no longer become a handshake.
-            let _stays = resolve_attempt(tid, NO_RESULT);
+            let _how_far = resolve_attempt(tid, NO_RESULT);
         }
         if ATTEMPTS.insert(tid, attempt, 0).is_err() {
             emit::state_lost(Kind::Connect);
@@ -135,29 +139,61 @@ mod programs {
     #[fexit]
     pub fn connect_returns(ctx: FExitContext) -> i32 {
         // SAFETY: the result stands behind four arguments.
-        returned(i64::from(unsafe { argument(ctx.as_ptr(), 4) } as i32));
+        let result = i64::from(unsafe { argument(ctx.as_ptr(), 4) } as i32);
+        let came = returned(result);
+        if came == Came::ToNoHook && (result == -i64::from(EPERM) || result == -i64::from(EACCES)) {
+            // SAFETY: as above.
+            let (file, address, len) = unsafe {
+                (argument(ctx.as_ptr(), 0), argument(ctx.as_ptr(), 1), argument(ctx.as_ptr(), 2) as u32)
+            };
+            let _none_of_ours = denied(Ptr(file), Ptr(address), len, result.unsigned_abs() as u32);
+        }
         0
+    }
+
+    /// A security module (Landlock, `AppArmor`, `SELinux`) is asked before the socket's family is: by `security_socket_connect`.
+    /// The address is the kernel's copy, of the form and size that the caller gave.
+    #[inline(never)]
+    fn denied(file: Ptr, address: Ptr, len: u32, error: u32) -> Option<()> {
+        if !scope::contains_current() {
+            return None;
+        }
+        let socket = file.follow(offset!(file_private_data))?.follow(offset!(socket_sk))?;
+        if !matches!(u32::from(socket.read::<u16>(offset!(sock_protocol))?), IPPROTO_TCP | IPPROTO_MPTCP) {
+            return None;
+        }
+        let [family, port]: [u16; 2] = address.get()?;
+        // include/uapi/linux/in.h and in6.h: the address stands behind family and port, with the flow's label before it.
+        let remote = match family {
+            AF_INET if len >= 16 => mapped(Ptr(address.0.wrapping_add(4)).get()?),
+            AF_INET6 if len >= 24 => Ptr(address.0.wrapping_add(8)).get()?,
+            _ => return None,
+        };
+        let subject = Subject::current()?;
+        tell_failure(&subject, remote, u16::from_be(port), Outcome::Denied, error);
+        Some(())
     }
 
     /// hook: `syscalls:sys_exit_connect`, `long ret` at 16.
     #[tracepoint]
     pub fn connect_exit(ctx: TracePointContext) -> u32 {
         // SAFETY: the format of the syscall exit tracepoints.
-        returned(unsafe { ctx.read_at::<i64>(16) }.unwrap_or(0));
+        let _how_far = returned(unsafe { ctx.read_at::<i64>(16) }.unwrap_or(0));
         0
     }
 
     /// The thread comes back from connect.
     #[inline(always)]
-    fn returned(result: i64) {
+    fn returned(result: i64) -> Came {
         let errno = if result < 0 { result.unsigned_abs() as u32 } else { 0 };
-        let _stays = resolve_attempt(kernel::current_tid(), errno);
+        resolve_attempt(kernel::current_tid(), errno)
     }
 
     /// The thread ends.
     #[inline(always)]
     pub(crate) fn forget(tid: u32) {
-        if resolve_attempt(tid, NO_RESULT) {
+        if ATTEMPTS.get_ptr(tid).is_some() {
+            let _how_far = resolve_attempt(tid, NO_RESULT);
             let _removed = ATTEMPTS.remove(tid);
         }
     }
@@ -165,33 +201,37 @@ mod programs {
     /// Stands for the errno of a call that was not seen to come back.
     const NO_RESULT: u32 = u32::MAX;
 
+    /// How far a call came.
+    #[derive(Clone, Copy, PartialEq, Eq)]
+    enum Came {
+        /// No hook has seen it.
+        ToNoHook,
+        /// It began a handshake.
+        ToAHandshake,
+        /// Its attempt ended there, is told, and has no entry any more.
+        ToAnEnd,
+    }
+
     /// Ends an attempt of this thread, if there is one; tells it unless it became a handshake. `errno` is that of the call, 0 for
-    /// success, or [`NO_RESULT`]. Whether its entry stays.
+    /// success, or [`NO_RESULT`].
     #[inline(always)]
-    fn resolve_attempt(tid: u32, errno: u32) -> bool {
-        let Some(entry) = ATTEMPTS.get_ptr_mut(tid) else { return false };
+    fn resolve_attempt(tid: u32, errno: u32) -> Came {
+        let Some(entry) = ATTEMPTS.get_ptr_mut(tid) else { return Came::ToNoHook };
         // SAFETY: copied at once; only this thread writes its entry.
         let attempt = unsafe { *entry };
         if !attempt.is_untold() {
             if ATTEMPTS_CROWDED.get(0).is_some_and(|crowded| *crowded != 0) {
                 let _removed = ATTEMPTS.remove(tid);
-                return false;
+            } else {
+                // SAFETY: as above.
+                unsafe { (*entry).state = Attempt::DONE };
             }
-            // SAFETY: as above.
-            unsafe { (*entry).state = Attempt::DONE };
-            return true;
+            return if attempt.state == Attempt::DONE { Came::ToNoHook } else { Came::ToAHandshake };
         }
         if ATTEMPTS.remove(tid).is_err() {
-            return false;
+            return Came::ToAnEnd;
         }
-        let Some(subject) = Subject::current() else { return false };
-        let tuple = Tuple {
-            remote: attempt.remote,
-            local: [0; 16],
-            remote_port: attempt.remote_port,
-            local_port: 0,
-            reserved: 0,
-        };
+        let Some(subject) = Subject::current() else { return Came::ToAnEnd };
         let (outcome, error) = match (errno, attempt.state) {
             (0 | NO_RESULT, Attempt::CLOSED) => (Outcome::Aborted, 0),
             // The kernel ran no program when the socket entered SYN_SENT, nor will the socket's end be known.
@@ -204,9 +244,16 @@ mod programs {
             (0 | NO_RESULT, _) => (Outcome::Failed, 0),
             _ => (outcome(errno), errno),
         };
+        tell_failure(&subject, attempt.remote, attempt.remote_port, outcome, error);
+        Came::ToAnEnd
+    }
+
+    /// Tells an attempt that has no socket's address of its own.
+    #[inline(always)]
+    fn tell_failure(subject: &Subject, remote: [u8; 16], remote_port: u16, outcome: Outcome, error: u32) {
+        let tuple = Tuple { remote, local: [0; 16], remote_port, local_port: 0, reserved: 0 };
         let connect = Connect { tuple, outcome: outcome as u32, error, duration: 0 };
-        let _throttled = tell(&subject, &connect, kernel::now());
-        false
+        let _throttled = tell(subject, &connect, kernel::now());
     }
 
     /// Moves this thread's attempt from one state to the next; `false` where it is in another, or there is none.

@@ -69,7 +69,7 @@ wire! {
 pub(crate) const IPPROTO_TCP: u32 = 6;
 
 #[cfg(target_arch = "bpf")]
-pub(crate) use programs::{outcome, tell};
+pub(crate) use programs::{EACCES, EPERM, outcome, tell};
 
 #[cfg(target_arch = "bpf")]
 mod programs {
@@ -104,8 +104,8 @@ mod programs {
     const TCP_CLOSE: u32 = 7;
     const TCP_LISTEN: u32 = 10;
     // include/uapi/asm-generic/errno.h: the same on x86-64 and arm64.
-    const EPERM: u32 = 1;
-    const EACCES: u32 = 13;
+    pub(crate) const EPERM: u32 = 1;
+    pub(crate) const EACCES: u32 = 13;
     const EINPROGRESS: u32 = 115;
     const ENETUNREACH: u32 = 101;
     const ENETDOWN: u32 = 100;

@@ -107,6 +107,8 @@ offsets! {
     required mm_exe_file [8] = "mm_struct.exe_file";
     required file_path [16] = "file.f_path" | "file.__f_path";
     required file_inode [8] = "file.f_inode";
+    required file_private_data [8] = "file.private_data";
+    required socket_sk [8] = "socket.sk";
     required path_mnt [8] = "path.mnt";
     required path_dentry [8] = "path.dentry";
     required dentry_parent [8] = "dentry.d_parent";

@@ -43,6 +43,21 @@ pub fn exec<A: AsRef<[u8]>>(path: &Path, args: &[A]) -> Value {
     panic!("{}: {}", path.display(), execve(path, args))
 }
 
+/// Lets Landlock forbid this thread every TCP connect. An error where the kernel does not know how to (before 6.7), or has no Landlock.
+pub fn forbid_connects() -> io::Result<()> {
+    // include/uapi/linux/landlock.h (v6.18): `struct landlock_ruleset_attr` up to ABI 4, `LANDLOCK_ACCESS_NET_CONNECT_TCP`.
+    let attributes: [u64; 2] = [0, 1 << 1];
+    let none: c_long = 0;
+    let checked = |result: c_long| if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) };
+    // SAFETY: the kernel reads the attributes, and keeps nothing of this memory.
+    let ruleset = checked(unsafe {
+        libc::syscall(libc::SYS_landlock_create_ruleset, attributes.as_ptr(), size_of_val(&attributes), none)
+    })?;
+    rustix::thread::set_no_new_privs(true)?;
+    // SAFETY: a descriptor and flags.
+    checked(unsafe { libc::syscall(libc::SYS_landlock_restrict_self, ruleset, none) }).map(|_| ())
+}
+
 /// execve(2) of a path that is not there to be read.
 pub fn execve_of_nothing() -> io::Error {
     let none: [*const c_char; 1] = [ptr::null()];

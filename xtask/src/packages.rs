@@ -55,6 +55,7 @@ const PACKAGES: &[Package] = &[
         &[Need::Lint, Need::Live, Need::Vm],
         "builds the tests' container runtime interface",
     ),
+    package("apparmor", "/sbin/apparmor_parser", &[Need::Vm], "confines the agent in a VM"),
     package("gcc", "gcc", &[Need::Live, Need::Vm], "programs that call libpam"),
     package("libc6-dev", "/usr/include/stdio.h", &[Need::Live, Need::Vm], "programs that call libpam"),
     package("libpam0g-dev", "/usr/include/security/pam_appl.h", &[Need::Live], "programs that call libpam"),

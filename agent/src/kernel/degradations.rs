@@ -92,6 +92,14 @@ pub(crate) const DEGRADATIONS: &[Degradation] = &[
         holds: |found| found.is_by("exec_failed", By::SyscallTracepoints),
     },
     Degradation {
+        name: "connects_denied_by_a_security_module",
+        kernels: "wherever functions cannot be hooked",
+        lacks: "connects that Landlock, AppArmor, SELinux or the like denies",
+        reason: "the module is asked before the cgroup hook, and before the socket changes its state (__sys_connect_file in \
+                 net/socket.c)",
+        holds: |found| found.is_by("connect_errno", By::SyscallTracepoints),
+    },
+    Degradation {
         name: "credential_calls_of_32_bit_programs",
         kernels: "wherever functions cannot be hooked",
         lacks: "credential calls of 32-bit programs as calls; that something changed shows at the process's next event",

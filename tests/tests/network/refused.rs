@@ -1,7 +1,7 @@
 //! Connects that find nobody, or that somebody forbids.
 
 use std::{
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket},
     os::fd::AsFd as _,
 };
 
@@ -10,7 +10,7 @@ use rustix::{
     net::{AddressFamily, SocketFlags, bind, connect, sockopt::set_socket_reuseaddr},
 };
 use serde_json::{Value, json};
-use tellwire_tests::{Agent, Setup, attached_by, bpf, net, uring};
+use tellwire_tests::{Agent, Setup, attached_by, bpf, is_degraded, net, sys, uring};
 
 use crate::{end, local_port, outcomes};
 
@@ -120,6 +120,44 @@ fn a_connect_that_a_cgroup_program_forbids_is_denied() {
         agent.expect_metric("tellwire_connects_total", &labels, 1);
     }
     agent.expect_metric("tellwire_connects_total", &[], 2);
+}
+
+/// The module is asked before the cgroup hooks are.
+#[test]
+fn a_connect_that_a_security_module_forbids_is_denied() {
+    let agent = Agent::shared();
+    let to = [SocketAddr::from((Ipv4Addr::LOCALHOST, 9)), SocketAddr::from((Ipv6Addr::LOCALHOST, 9))];
+    let mut child = agent.fork(|| {
+        if let Err(error) = sys::forbid_connects() {
+            return json!(error.to_string());
+        }
+        for to in to {
+            let error = TcpStream::connect(to).expect_err("forbidden");
+            assert_eq!(error.raw_os_error(), Some(libc::EACCES));
+        }
+        // Another family's socket is no TCP connect; the caller's own mistakes are not denied.
+        UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a socket").connect(to[0]).expect("a datagram's address");
+        json!(null)
+    });
+    agent.settle(&mut child);
+    if let Value::String(why) = child.join() {
+        println!("this kernel's Landlock does not restrict connects: {why}");
+        return;
+    }
+    let told = agent.events_of(child.pid, "connect");
+    if is_degraded("connects_denied_by_a_security_module") {
+        assert_eq!(told.len(), 0);
+        return;
+    }
+    for to in to {
+        let connect = json!({ "outcome": "denied" });
+        let fields = json!({
+            "event.outcome": "failure", "destination": end(to), "source": null,
+            "error.code": "EACCES", "tellwire.connect": connect,
+        });
+        agent.expect(child.pid, "connect", &fields);
+    }
+    assert_eq!(told.len(), to.len());
 }
 
 /// By `io_uring` there is no system call whose end could be seen: the attempt is told without its errno.

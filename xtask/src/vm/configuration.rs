@@ -31,7 +31,7 @@ const fn plain(name: &'static str, boot: &'static str) -> Configuration {
 pub(super) const PLAIN: Configuration = plain("", "");
 
 /// All but the plain one.
-pub(super) const ALL: [Configuration; 10] = [
+pub(super) const ALL: [Configuration; 11] = [
     Configuration { name: "cgroup-v1", boot: "", cpus: "2", expected: Expected::Degraded("no_cgroup_v2") },
     plain("cgroup-hybrid", ""),
     plain("no-tracefs", ""),
@@ -45,6 +45,7 @@ pub(super) const ALL: [Configuration; 10] = [
         expected: Expected::Degraded("kernel_memory_locked"),
     },
     plain("unprivileged-bpf-disabled", ""),
+    plain("apparmor", ""),
     plain("cpu-hotplug", ""),
     // They are there and never started, which costs nothing; room for more would not be counted as possible since 6.9.
     Configuration { name: "many-cpus", boot: "maxcpus=2", cpus: "72", expected: Expected::Tests },

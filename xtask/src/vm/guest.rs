@@ -56,6 +56,7 @@ pub(super) fn pack(sh: &Shell, arch: Arch) -> Result<PathBuf> {
     // Nobody has a password. That of `x` would be in another file, which pam_unix reads by a program since 1.6.
     archive.text("etc/passwd", "root:*:0:0:root:/root:/bin/sh\nnobody:*:65534:65534:nobody:/:/bin/sh\n")?;
     archive.text("etc/group", "root:x:0:\nnogroup:x:65534:\n")?;
+    archive.program("etc/apparmor.policy", &confinement(sh)?)?;
     archive.program("bin/tellwire", &read(&agent)?)?;
     for Executable { name, path, .. } in tests {
         archive.program(&format!("tests/{name}"), &read(&path)?)?;
@@ -71,6 +72,15 @@ pub(super) fn pack(sh: &Shell, arch: Arch) -> Result<PathBuf> {
     fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
     fs::write(&path, archive.finish()?).with_context(|| format!("writing {}", path.display()))?;
     Ok(path)
+}
+
+/// The policy of `apparmor.profile`, as the kernel takes it.
+fn confinement(sh: &Shell) -> Result<Vec<u8>> {
+    let features = "/etc/apparmor.d/abi/3.0";
+    let known = ["--kernel-features", features, "--policy-features", features];
+    let profile = include_str!("apparmor.profile");
+    let compile = cmd!(sh, "/sbin/apparmor_parser --skip-kernel-load --skip-cache --stdout {known...}");
+    Ok(compile.stdin(profile).quiet().output().context("compiling apparmor.profile")?.stdout)
 }
 
 fn test_binaries(sh: &Shell, linking: Linking) -> Result<Vec<Executable>> {

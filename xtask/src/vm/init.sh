@@ -54,6 +54,15 @@ btf-file)
     mount -t tmpfs tmpfs /sys/kernel/btf
     export TELLWIRE_BTF=/tmp/kernel.btf
     ;;
+apparmor)
+    cat /etc/apparmor.policy >/sys/kernel/security/apparmor/.load
+    # The agent waits for somebody who writes its configuration.
+    mkfifo /tmp/config
+    tellwire run --config /tmp/config 2>/dev/null &
+    sleep 1
+    confined=$(cat "/proc/$!/attr/current")
+    kill "$!"
+    ;;
 cpu-hotplug)
     # One CPU comes and goes for as long as the tests run. While it does, nobody can attach a program: there must be time between.
     (while :; do
@@ -67,6 +76,7 @@ esac
 exit=0
 # What the kernel did not take would prove nothing.
 case $configuration in
+apparmor) [ "$confined" = "tellwire (enforce)" ] ;;
 preempt-full) grep -q '(full)' /sys/kernel/debug/sched/preempt ;;
 lockdown-*) grep -q "\[${configuration#lockdown-}\]" /sys/kernel/security/lockdown ;;
 unprivileged-bpf-disabled) grep -qx 2 /proc/sys/kernel/unprivileged_bpf_disabled ;;

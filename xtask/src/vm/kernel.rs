@@ -14,8 +14,40 @@ use crate::{build::Arch, say, setup};
 /// A release of the matrix, and where Debian has it: the suite with the newest first.
 pub(super) struct Release {
     pub(super) name: &'static str,
+    version: &'static str,
+    flavour: Flavour,
     suites: &'static [Suite],
 }
+
+/// For what Debian has built a kernel.
+#[derive(Clone, Copy)]
+enum Flavour {
+    Cloud,
+    /// Memory in pages of 16 KiB, as some distributions for arm64 have it.
+    Pages16K,
+}
+
+impl Release {
+    /// How names of its packages end; `None` where there is none for a machine type.
+    fn ending(&self, arch: Arch) -> Option<String> {
+        match (self.flavour, arch) {
+            (Flavour::Cloud, _) => Some(format!("-cloud-{}", arch.go())),
+            (Flavour::Pages16K, Arch::Aarch64) => Some(format!("-{}-16k", arch.go())),
+            (Flavour::Pages16K, Arch::X86_64) => None,
+        }
+    }
+
+    /// The newest image of this release among lines.
+    fn newest(&self, packages: &str, arch: Arch) -> Option<String> {
+        newest(packages, self.version, &self.ending(arch)?)
+    }
+}
+
+const fn cloud(version: &'static str, suites: &'static [Suite]) -> Release {
+    Release { name: version, version, flavour: Flavour::Cloud, suites }
+}
+
+const TRIXIE: &[Suite] = &[updates("trixie-security"), main("trixie")];
 
 const fn updates(name: &'static str) -> Suite {
     Suite { name, archive: Archive::Security }
@@ -26,11 +58,12 @@ pub(super) const fn main(name: &'static str) -> Suite {
 }
 
 /// The matrix, oldest first. `7` is the newest that there is.
-pub(super) const MATRIX: [Release; 4] = [
-    Release { name: "5.10", suites: &[updates("bullseye-security"), main("bullseye")] },
-    Release { name: "6.1", suites: &[updates("bookworm-security"), main("bookworm")] },
-    Release { name: "6.12", suites: &[updates("trixie-security"), main("trixie")] },
-    Release { name: "7", suites: &[main("trixie-backports"), main("sid")] },
+pub(super) const MATRIX: [Release; 5] = [
+    cloud("5.10", &[updates("bullseye-security"), main("bullseye")]),
+    cloud("6.1", &[updates("bookworm-security"), main("bookworm")]),
+    cloud("6.12", TRIXIE),
+    Release { name: "6.12-16k", version: "6.12", flavour: Flavour::Pages16K, suites: TRIXIE },
+    cloud("7", &[main("trixie-backports"), main("sid")]),
 ];
 
 /// Has busybox for every machine type.
@@ -56,7 +89,7 @@ pub(super) fn image(sh: &Shell, release: &str, arch: Arch) -> Result<Image> {
     })?;
     let cache = setup::cache_dir()?;
     let kernels = cache.join("kernels");
-    let package = match newest(&cached(&kernels)?, release, arch) {
+    let package = match known.newest(&cached(&kernels)?, arch) {
         Some(package) => package,
         None => fetch(sh, &cache, &kernels, known, arch)?,
     };
@@ -70,9 +103,9 @@ fn fetch(sh: &Shell, cache: &Path, kernels: &Path, release: &Release, arch: Arch
     let mut failures = Vec::new();
     for suite in release.suites {
         let outcome = Apt::of(sh, cache, *suite, arch).and_then(|apt| {
-            let package = newest(&apt.names("linux-image-")?, release.name, arch).with_context(|| {
-                format!("no cloud kernel {} for {} in {}", release.name, arch.go(), suite.name)
-            })?;
+            let package = release
+                .newest(&apt.names("linux-image-")?, arch)
+                .with_context(|| format!("no kernel {} for {} in {}", release.name, arch.go(), suite.name))?;
             download(&apt, kernels, &package).map(|()| package)
         });
         match outcome {
@@ -119,10 +152,9 @@ fn cached(kernels: &Path) -> Result<String> {
 }
 
 /// The newest image of a release among lines. Meta packages and debug symbols are none.
-fn newest(packages: &str, release: &str, arch: Arch) -> Option<String> {
-    let suffix = format!("-cloud-{}", arch.go());
+fn newest(packages: &str, release: &str, ending: &str) -> Option<String> {
     let versions = packages.lines().filter_map(|name| {
-        let version = name.strip_prefix("linux-image-")?.strip_suffix(&suffix)?;
+        let version = name.strip_prefix("linux-image-")?.strip_suffix(ending)?;
         let rest = version.strip_prefix(release)?.strip_prefix(['.', '-'])?;
         let concrete = rest.starts_with(|c: char| c.is_ascii_digit());
         concrete.then(|| (numbers(version), name))
@@ -176,17 +208,18 @@ fn find(folder: &Path, beginning: &str) -> Result<Option<PathBuf>> {
     Ok(None)
 }
 
-/// Releases that `--kernel` names: one, or all of the matrix.
-pub(super) fn releases(asked: &str) -> Vec<String> {
+/// Releases that `--kernel` names: one, or all that the matrix has for a machine type.
+pub(super) fn releases(asked: &str, arch: Arch) -> Vec<String> {
+    let all = MATRIX.iter().filter(|release| release.ending(arch).is_some());
     match asked {
-        "all" => MATRIX.iter().map(|release| release.name.to_owned()).collect(),
+        "all" => all.map(|release| release.name.to_owned()).collect(),
         one => one.split(',').map(str::to_owned).collect(),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::newest;
+    use super::{MATRIX, releases};
     use crate::build::Arch;
 
     const OFFERED: &str = "linux-image-6.1.0-9-cloud-amd64\n\
@@ -198,7 +231,12 @@ mod tests {
         linux-image-6.12.113+deb12-cloud-amd64\n\
         linux-image-6.12.9+deb12-cloud-amd64\n\
         linux-image-7.0.13+deb13-cloud-amd64\n\
+        linux-image-6.12.113+deb13-arm64-16k\n\
         linux-image-7.3.4+deb13-cloud-amd64\n";
+
+    fn newest(offered: &str, release: &str, arch: Arch) -> Option<String> {
+        MATRIX.iter().find(|known| known.name == release).unwrap().newest(offered, arch)
+    }
 
     fn found(release: &str) -> Option<String> {
         newest(OFFERED, release, Arch::X86_64)
@@ -217,5 +255,14 @@ mod tests {
         assert_eq!(newest("linux-image-cloud-amd64\n", "6.1", Arch::X86_64), None);
         let arm = newest(OFFERED, "6.1", Arch::Aarch64);
         assert_eq!(arm.as_deref(), Some("linux-image-6.1.0-59-cloud-arm64"));
+    }
+
+    #[test]
+    fn large_pages_are_of_arm64_alone() {
+        let found = |arch| newest(OFFERED, "6.12-16k", arch);
+        assert_eq!(found(Arch::Aarch64).as_deref(), Some("linux-image-6.12.113+deb13-arm64-16k"));
+        assert_eq!(found(Arch::X86_64), None);
+        assert_eq!(releases("all", Arch::X86_64), ["5.10", "6.1", "6.12", "7"]);
+        assert_eq!(releases("all", Arch::Aarch64), ["5.10", "6.1", "6.12", "6.12-16k", "7"]);
     }
 }

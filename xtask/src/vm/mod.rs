@@ -173,7 +173,7 @@ fn guests(sh: &Shell, kernels: &str, arch: &str) -> Result<Vec<Guest>> {
         if arch != Arch::HOST {
             packages::ensure(sh, Need::ForeignVm)?;
         }
-        let releases = kernel::releases(kernels);
+        let releases = kernel::releases(kernels, arch);
         let images: Vec<Image> =
             releases.iter().map(|release| kernel::image(sh, release, arch)).collect::<Result<_>>()?;
         let initramfs = guest::pack(sh, arch)?;
