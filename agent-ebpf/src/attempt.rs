@@ -153,7 +153,7 @@ mod programs {
 
     /// A security module (Landlock, `AppArmor`, `SELinux`) is asked before the socket's family is: by `security_socket_connect`.
     /// The address is the kernel's copy, of the form and size that the caller gave.
-    #[inline(never)]
+    #[inline(always)]
     fn denied(file: Ptr, address: Ptr, len: u32, error: u32) -> Option<()> {
         if !scope::contains_current() {
             return None;
@@ -169,9 +169,7 @@ mod programs {
             AF_INET6 if len >= 24 => Ptr(address.0.wrapping_add(8)).get()?,
             _ => return None,
         };
-        let subject = Subject::current()?;
-        tell_failure(&subject, remote, u16::from_be(port), Outcome::Denied, error);
-        Some(())
+        tell_failure(&remote, u16::from_be(port), Outcome::Denied, error)
     }
 
     /// hook: `syscalls:sys_exit_connect`, `long ret` at 16.
@@ -231,7 +229,6 @@ mod programs {
         if ATTEMPTS.remove(tid).is_err() {
             return Came::ToAnEnd;
         }
-        let Some(subject) = Subject::current() else { return Came::ToAnEnd };
         let (outcome, error) = match (errno, attempt.state) {
             (0 | NO_RESULT, Attempt::CLOSED) => (Outcome::Aborted, 0),
             // The kernel ran no program when the socket entered SYN_SENT, nor will the socket's end be known.
@@ -244,16 +241,18 @@ mod programs {
             (0 | NO_RESULT, _) => (Outcome::Failed, 0),
             _ => (outcome(errno), errno),
         };
-        tell_failure(&subject, attempt.remote, attempt.remote_port, outcome, error);
+        let _unknown_who = tell_failure(&attempt.remote, attempt.remote_port, outcome, error);
         Came::ToAnEnd
     }
 
-    /// Tells an attempt that has no socket's address of its own.
-    #[inline(always)]
-    fn tell_failure(subject: &Subject, remote: [u8; 16], remote_port: u16, outcome: Outcome, error: u32) {
-        let tuple = Tuple { remote, local: [0; 16], remote_port, local_port: 0, reserved: 0 };
+    /// Tells an attempt of this thread that has no address of its own. Out of line: the stack is short.
+    #[inline(never)]
+    fn tell_failure(remote: &[u8; 16], remote_port: u16, outcome: Outcome, error: u32) -> Option<()> {
+        let subject = Subject::current()?;
+        let tuple = Tuple { remote: *remote, local: [0; 16], remote_port, local_port: 0, reserved: 0 };
         let connect = Connect { tuple, outcome: outcome as u32, error, duration: 0 };
-        let _throttled = tell(subject, &connect, kernel::now());
+        let _throttled = tell(&subject, &connect, kernel::now());
+        Some(())
     }
 
     /// Moves this thread's attempt from one state to the next; `false` where it is in another, or there is none.

@@ -140,11 +140,12 @@ fn a_connect_that_a_security_module_forbids_is_denied() {
         json!(null)
     });
     agent.settle(&mut child);
+    let pid = child.pid;
     if let Value::String(why) = child.join() {
         println!("this kernel's Landlock does not restrict connects: {why}");
         return;
     }
-    let told = agent.events_of(child.pid, "connect");
+    let told = agent.events_of(pid, "connect");
     if is_degraded("connects_denied_by_a_security_module") {
         assert_eq!(told.len(), 0);
         return;
@@ -155,7 +156,7 @@ fn a_connect_that_a_security_module_forbids_is_denied() {
             "event.outcome": "failure", "destination": end(to), "source": null,
             "error.code": "EACCES", "tellwire.connect": connect,
         });
-        agent.expect(child.pid, "connect", &fields);
+        agent.expect(pid, "connect", &fields);
     }
     assert_eq!(told.len(), to.len());
 }
