@@ -186,6 +186,12 @@ mod programs {
         if !scope::contains_current() {
             return None;
         }
+        tell_exit(task, signal)
+    }
+
+    /// Out of line: what [`attempt::forget`] may tell has the stack to itself.
+    #[inline(never)]
+    fn tell_exit(task: Ptr, signal: Ptr) -> Option<()> {
         let subject = Subject::current()?;
         if !kernel::exit_has_group_dead() {
             let ended = Ended { tgid: u64::from(subject.tgid), start: subject.start };
