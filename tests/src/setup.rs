@@ -35,6 +35,7 @@ pub struct Setup {
     output: Option<String>,
     stdout: Option<Stdio>,
     before: Option<Before>,
+    through: Option<Command>,
 }
 
 impl Setup {
@@ -104,6 +105,13 @@ impl Setup {
         self
     }
 
+    /// A program that becomes the agent, whose command line is the end of its own.
+    #[must_use]
+    pub fn through(mut self, command: Command) -> Self {
+        self.through = Some(command);
+        self
+    }
+
     /// The command and the port where the agent will listen. `folder` is for its files.
     #[expect(unsafe_code, reason = "what runs between fork and exec is unsafe by its nature")]
     pub(crate) fn command(&mut self, cgroup: &Path, folder: &Path) -> (Command, u16) {
@@ -114,7 +122,7 @@ impl Setup {
         });
         let output = self.output.clone().unwrap_or_else(|| format!("file:{}", events(folder).display()));
         let port = free_port();
-        let mut command = tellwire(["run", "--config"]);
+        let mut command = through(self.through.take(), tellwire(["run", "--config"]));
         command.arg(config);
         if !self.config.contains(CGROUP) {
             command.arg("--cgroup").arg(cgroup);
@@ -213,6 +221,19 @@ pub fn tellwire<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Comm
         command.env_remove(name);
     }
     command.args(arguments);
+    command
+}
+
+/// The same, by a program that becomes it.
+fn through(program: Option<Command>, agent: Command) -> Command {
+    let Some(mut command) = program else { return agent };
+    for (name, value) in agent.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    command.arg(agent.get_program()).args(agent.get_args());
     command
 }
 

@@ -90,6 +90,7 @@ const PACKAGES: &[Package] = &[
     ),
     package("rpm", "rpm", &[Need::Live], "reads the package for other distributions"),
     package("systemd", "systemd-analyze", &[Need::Live], "checks the unit"),
+    package("strace", "strace", &[Need::Live], "names the agent's system calls"),
     #[cfg(target_arch = "x86_64")]
     package("qemu-system-x86", "qemu-system-x86_64", &[Need::Vm], "other kernels"),
     #[cfg(target_arch = "x86_64")]
