@@ -4,8 +4,10 @@ Each check that is made is one line `test NAME ... ok` or `test NAME ... FAILED`
 """
 
 import pathlib
+import shutil
 import subprocess
 import sys
+import tempfile
 
 import helm_python
 import kubernetes_validate
@@ -37,10 +39,21 @@ def values(path):
     return yaml.safe_load(path.read_text()) or {}
 
 
-def rendered(given, name="tellwire", namespace="tellwire"):
-    files = helm_python.Chart.load(chart).render(given, name=name, namespace=namespace)
+def rendered(given, name="tellwire", namespace="tellwire", source=chart):
+    files = helm_python.Chart.load(source).render(given, name=name, namespace=namespace)
     texts = [text for path, text in sorted(files.items()) if not path.endswith("NOTES.txt")]
     return [document for text in texts for document in yaml.safe_load_all(text) if document]
+
+
+def rendered_for(version, given):
+    """As Helm does it for a cluster of this version, which its engine here cannot be told: the chart's templates are."""
+    asked = ".Capabilities.KubeVersion.Version"
+    with tempfile.TemporaryDirectory() as folder:
+        copy = pathlib.Path(folder) / "tellwire"
+        shutil.copytree(chart, copy)
+        for path in (copy / "templates").iterdir():
+            path.write_text(path.read_text().replace(asked, f'"v{version}"'))
+        return rendered(given, source=copy)
 
 
 def built(folder):
@@ -90,6 +103,22 @@ for file in sorted((chart / "ci").glob("*.yaml")):
         check(f"monitors_honor_labels_{name}", [str(e) for e in endpoints if not e.get("honorLabels")])
     except Exception as error:
         check(f"helm_template_{name}", [str(error)])
+
+# Without `privileged` a runtime's profile would keep the agent from what it is for: the annotation says so where the field is
+# not there yet, and never both.
+ANNOTATION = "container.apparmor.security.beta.kubernetes.io/tellwire"
+for version in KUBERNETES:
+    documents = rendered_for(version, values(chart / "ci/capabilities.yaml"))
+    template = pod(documents)["template"]
+    said = (
+        template["metadata"]["annotations"].get(ANNOTATION),
+        template["spec"]["containers"][0]["securityContext"].get("appArmorProfile"),
+    )
+    has_field = int(version.split(".")[1]) >= 30
+    wanted = (None, {"type": "Unconfined"}) if has_field else ("unconfined", None)
+    check(f"no_profile_of_apparmor_on_{version}", invalid(documents, [version]) + ([] if said == wanted else [str(said)]))
+    annotations = pod(rendered_for(version, {}))["template"]["metadata"]["annotations"]
+    check(f"privileged_asks_for_no_profile_on_{version}", [ANNOTATION] if ANNOTATION in annotations else [])
 
 for file in sorted((chart / "ci/refused").glob("*.yaml")):
     try:
