@@ -28,6 +28,7 @@ mod scale;
 #[path = "../prometheus/server.rs"]
 #[expect(dead_code, reason = "the suite of Prometheus needs more of it")]
 mod server;
+mod shippers;
 mod workloads;
 
 use std::{fs, os::unix::fs::MetadataExt as _};
