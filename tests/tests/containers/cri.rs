@@ -261,7 +261,7 @@ pub(crate) fn kubelet_labels(
     labels.map(|(key, value)| (format!("io.kubernetes.{key}"), value.to_owned())).into()
 }
 
-const PODS: [(&str, &str); 3] = [
+pub(crate) const PODS: [(&str, &str); 3] = [
     ("cart-7d5c9b8f6d-x2v9k", "3f8d2c1e-5b6a-4c7d-8e9f-0a1b2c3d4e51"),
     ("cart-7d5c9b8f6d-zq7wn", "3f8d2c1e-5b6a-4c7d-8e9f-0a1b2c3d4e52"),
     ("cart-7d5c9b8f6d-b2c4d", "3f8d2c1e-5b6a-4c7d-8e9f-0a1b2c3d4e53"),

@@ -77,6 +77,13 @@ impl DaemonSet {
         this
     }
 
+    /// With one more argument of the agent.
+    pub(crate) fn with_argument(mut self, argument: &str) -> Self {
+        let args = self.0["spec"]["containers"][0]["args"].as_array_mut().expect("arguments");
+        args.push(argument.into());
+        self
+    }
+
     pub(crate) fn spec(&self) -> &Value {
         &self.0["spec"]
     }
