@@ -205,7 +205,7 @@ fn chosen(query: &str) -> String {
     text
 }
 
-fn dashboards() -> Vec<Value> {
+pub(crate) fn dashboards() -> Vec<Value> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/grafana");
     let files = fs::read_dir(&folder).expect("the dashboards").map(|file| file.expect("a file").path());
     let files = files.filter(|file| file.extension().is_some_and(|extension| extension == "json"));

@@ -16,6 +16,36 @@ pub(crate) struct Line {
 
 /// What is shown of each line that is found: its text, or the value of the label that is counted by.
 pub(crate) fn found(query: &str, lines: &[Line]) -> Vec<String> {
+    let (conditions, stages, by) = parts(query);
+    lines.iter().filter_map(|line| through(line, &conditions, &stages, by)).collect()
+}
+
+/// The fields of lines that a query asks for. Every part of it is read, also what no line comes to.
+pub(crate) fn fields(query: &str) -> Vec<String> {
+    let (conditions, stages, by) = parts(query);
+    let mut labels: BTreeMap<String, String> =
+        conditions.into_iter().map(|condition| (condition.label, String::new())).collect();
+    let mut fields = Vec::new();
+    for stage in stages {
+        if let Some(names) = stage.strip_prefix("json ") {
+            for pair in split(names, ',') {
+                let (name, path) = pair.split_once('=').expect("a name and a path");
+                labels.insert(name.trim().to_owned(), String::new());
+                fields.push(unquoted(path).to_owned());
+            }
+        } else if let Some(template) = stage.strip_prefix("line_format ") {
+            filled(unquoted(template), &labels);
+        } else if !stage.starts_with('=') {
+            let label = Condition::new(stage).label;
+            assert!(labels.contains_key(&label), "{query} has {label}, which nothing sets");
+        }
+    }
+    assert!(by.is_none_or(|by| labels.contains_key(by)), "{query} counts by what nothing sets");
+    fields
+}
+
+/// The selector's conditions, what stands behind them, and the label that is counted by.
+fn parts(query: &str) -> (Vec<Condition>, Vec<&str>, Option<&str>) {
     let (inner, by) = match query.split_once("count_over_time(") {
         Some((around, rest)) => {
             let by =
@@ -25,11 +55,10 @@ pub(crate) fn found(query: &str, lines: &[Line]) -> Vec<String> {
         None => (query, None),
     };
     let (selector, pipeline) = inner.split_once('}').expect("a selector");
-    let conditions: Vec<Condition> =
+    let conditions =
         split(selector.trim().trim_start_matches('{'), ',').into_iter().map(Condition::new).collect();
-    let stages: Vec<&str> =
-        split(pipeline, '|').into_iter().map(str::trim).filter(|stage| !stage.is_empty()).collect();
-    lines.iter().filter_map(|line| through(line, &conditions, &stages, by)).collect()
+    let stages = split(pipeline, '|').into_iter().map(str::trim).filter(|stage| !stage.is_empty()).collect();
+    (conditions, stages, by)
 }
 
 fn through(line: &Line, conditions: &[Condition], stages: &[&str], by: Option<&str>) -> Option<String> {

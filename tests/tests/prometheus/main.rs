@@ -14,6 +14,7 @@ mod demonstration;
 #[expect(dead_code, reason = "the suite of PAM needs more of it")]
 mod helper;
 mod logql;
+mod manual;
 mod promtool;
 mod protected;
 mod queries;

@@ -98,7 +98,7 @@ fn alerts() -> Vec<String> {
     rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).map(str::to_owned).collect()
 }
 
-fn promtool(arguments: &[&str]) -> Command {
+pub(crate) fn promtool(arguments: &[&str]) -> Command {
     let mut command = Command::new(runtime::program("promtool", "prometheus"));
     command.args(arguments);
     command
