@@ -136,7 +136,10 @@ fn a_connect_that_a_security_module_forbids_is_denied() {
             assert_eq!(error.raw_os_error(), Some(libc::EACCES));
         }
         // Another family's socket is no TCP connect; the caller's own mistakes are not denied.
-        UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a socket").connect(to[0]).expect("a datagram's address");
+        UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))
+            .expect("a socket")
+            .connect(to[0])
+            .expect("a datagram's address");
         json!(null)
     });
     agent.settle(&mut child);

@@ -133,6 +133,43 @@ fn prometheus_comes_by_tls_with_the_token_and_a_renewed_certificate_is_taken_up(
     prometheus.expect("up{job=\"tellwire\"}", 1.0);
 }
 
+#[test]
+fn the_job_that_goes_by_annotations_comes_by_tls_where_they_say_so() {
+    let (files, port) = (Files::new(), free_port());
+    let [certificate, key, token] = ["certificate", "key", "token"].map(|name| files.path(name));
+    let mut agent = Daemon::start(files.agent(port, &certificate, &key, &token));
+    agent.until("an agent that is ready", || {
+        ask_without_token(&files, port, "/readyz").contains(" 200 OK").then_some(())
+    });
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/prometheus/scrape-kubernetes.yml");
+    let shipped = fs::read_to_string(shipped).expect("the configuration");
+    let mut job = shipped[shipped.find("  - job_name: kubernetes-pods").expect("the job")..].to_owned();
+    // What the service discovery tells of a pod, a list tells here.
+    let pod = format!(
+        "static_configs: [{{ targets: ['127.0.0.1:1'], labels: {{ __meta_kubernetes_pod_ip: 127.0.0.1, \
+         __meta_kubernetes_pod_node_name: node-a, __meta_kubernetes_pod_label_app_kubernetes_io_name: tellwire, \
+         __meta_kubernetes_pod_annotation_prometheus_io_scrape: 'true', \
+         __meta_kubernetes_pod_annotation_prometheus_io_scheme: https, \
+         __meta_kubernetes_pod_annotation_prometheus_io_port: '{port}' }} }}]\n"
+    );
+    for (from, to) in [
+        ("kubernetes_sd_configs:\n      - role: pod\n", pod),
+        ("# tls_config:", "tls_config:".into()),
+        ("# authorization:", "authorization:".into()),
+        ("/etc/prometheus/tellwire-ca.crt", certificate.display().to_string()),
+        ("/etc/prometheus/tellwire-token", token.display().to_string()),
+        ("tellwire.tellwire.svc", "agent.test".into()),
+    ] {
+        assert_eq!(job.matches(from).count(), 1, "{from}");
+        job = job.replace(from, &to);
+    }
+    let mut prometheus = Prometheus::with(&format!(
+        "global: {{ scrape_interval: 1s, scrape_timeout: 1s }}\nscrape_configs:\n{job}"
+    ));
+    prometheus.expect("up{job=\"tellwire\", node=\"node-a\", instance=\"node-a\"}", 1.0);
+    prometheus.expect("tellwire_ledger_balanced{job=\"tellwire\", node=\"node-a\"}", 1.0);
+}
+
 /// Waits until the agent's log has this.
 fn said(agent: &Daemon, words: &str) {
     until(format_args!("{words}, from the agent"), || agent.said().contains(words).then_some(()));
