@@ -201,6 +201,7 @@ mod programs {
 
     /// How far a call came.
     #[derive(Clone, Copy, PartialEq, Eq)]
+    #[expect(clippy::enum_variant_names, reason = "how far it came: `Came::ToNoHook`")]
     enum Came {
         /// No hook has seen it.
         ToNoHook,

@@ -93,6 +93,7 @@ impl Place {
     }
 
     /// `None` where a pointer cannot be read.
+    #[expect(clippy::option_option, reason = "the outer one is that of every read")]
     #[inline(always)]
     fn step<const N: usize>(&mut self) -> Option<Option<Walk>> {
         if self.dentry == self.root {

@@ -62,6 +62,7 @@ fn connects_from_all_sides_at_once_are_counted_to_the_last_one() {
         // was passed over is told when it is closed, which the server's side may do a little later.
         let scrape = until("no connect is told any more", || {
             let total = agent.metric("tellwire_connects_total", &[]);
+            #[expect(clippy::disallowed_methods, reason = "that nothing more comes has no event")]
             thread::sleep(Duration::from_millis(300));
             let scrape = agent.scrape();
             (scrape.get("tellwire_connects_total", &[]) == total).then_some(scrape)
