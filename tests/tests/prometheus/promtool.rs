@@ -62,12 +62,14 @@ fn each_alert_fires_when_it_should_and_only_then() {
 fn each_alert_has_a_runbook() {
     let rules = fs::read_to_string(deployed("prometheus/rules.yml")).expect("the rules");
     let runbooks = fs::read_to_string(deployed("../docs/runbooks.md")).expect("the runbooks");
+    let operations = fs::read_to_string(deployed("../docs/operations.md")).expect("the page");
     let alerts = alerts();
     assert!(alerts.len() > 5, "{alerts:?}");
     for alert in alerts {
         assert!(runbooks.contains(&format!("\n## {alert}\n")), "{alert} has no part in docs/runbooks.md");
         let url = format!("runbooks.md#{}\"", alert.to_lowercase());
         assert!(rules.contains(&url), "{alert} does not lead there");
+        assert!(operations.contains(&format!("`{alert}`")), "docs/operations.md does not name {alert}");
     }
 }
 
