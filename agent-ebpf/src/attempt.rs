@@ -126,7 +126,7 @@ mod programs {
                 return;
             }
             // What the thread tried before can no longer become a handshake.
-            let _how_far = resolve_attempt(tid, NO_RESULT);
+            let _was_seen = resolve_attempt(tid, NO_RESULT);
         }
         if ATTEMPTS.insert(tid, attempt, 0).is_err() {
             emit::state_lost(Kind::Connect);
@@ -140,8 +140,8 @@ mod programs {
     pub fn connect_returns(ctx: FExitContext) -> i32 {
         // SAFETY: the result stands behind four arguments.
         let result = i64::from(unsafe { argument(ctx.as_ptr(), 4) } as i32);
-        let came = returned(result);
-        if came == Came::ToNoHook && (result == -i64::from(EPERM) || result == -i64::from(EACCES)) {
+        let was_seen = returned(result);
+        if !was_seen && (result == -i64::from(EPERM) || result == -i64::from(EACCES)) {
             // SAFETY: as above.
             let (file, address, len) = unsafe {
                 (argument(ctx.as_ptr(), 0), argument(ctx.as_ptr(), 1), argument(ctx.as_ptr(), 2) as u32)
@@ -176,13 +176,13 @@ mod programs {
     #[tracepoint]
     pub fn connect_exit(ctx: TracePointContext) -> u32 {
         // SAFETY: the format of the syscall exit tracepoints.
-        let _how_far = returned(unsafe { ctx.read_at::<i64>(16) }.unwrap_or(0));
+        let _was_seen = returned(unsafe { ctx.read_at::<i64>(16) }.unwrap_or(0));
         0
     }
 
-    /// The thread comes back from connect.
+    /// The thread comes back from connect. Whether a hook has seen the call.
     #[inline(always)]
-    fn returned(result: i64) -> Came {
+    fn returned(result: i64) -> bool {
         let errno = if result < 0 { result.unsigned_abs() as u32 } else { 0 };
         resolve_attempt(kernel::current_tid(), errno)
     }
@@ -191,7 +191,7 @@ mod programs {
     #[inline(always)]
     pub(crate) fn forget(tid: u32) {
         if ATTEMPTS.get_ptr(tid).is_some() {
-            let _how_far = resolve_attempt(tid, NO_RESULT);
+            let _was_seen = resolve_attempt(tid, NO_RESULT);
             let _removed = ATTEMPTS.remove(tid);
         }
     }
@@ -199,23 +199,11 @@ mod programs {
     /// Stands for the errno of a call that was not seen to come back.
     const NO_RESULT: u32 = u32::MAX;
 
-    /// How far a call came.
-    #[derive(Clone, Copy, PartialEq, Eq)]
-    #[expect(clippy::enum_variant_names, reason = "how far it came: `Came::ToNoHook`")]
-    enum Came {
-        /// No hook has seen it.
-        ToNoHook,
-        /// It began a handshake.
-        ToAHandshake,
-        /// Its attempt ended there, is told, and has no entry any more.
-        ToAnEnd,
-    }
-
     /// Ends an attempt of this thread, if there is one; tells it unless it became a handshake. `errno` is that of the call, 0 for
-    /// success, or [`NO_RESULT`].
+    /// success, or [`NO_RESULT`]. Whether the attempt is the call's own, and not what an earlier one has left.
     #[inline(always)]
-    fn resolve_attempt(tid: u32, errno: u32) -> Came {
-        let Some(entry) = ATTEMPTS.get_ptr_mut(tid) else { return Came::ToNoHook };
+    fn resolve_attempt(tid: u32, errno: u32) -> bool {
+        let Some(entry) = ATTEMPTS.get_ptr_mut(tid) else { return false };
         // SAFETY: copied at once; only this thread writes its entry.
         let attempt = unsafe { *entry };
         if !attempt.is_untold() {
@@ -225,10 +213,10 @@ mod programs {
                 // SAFETY: as above.
                 unsafe { (*entry).state = Attempt::DONE };
             }
-            return if attempt.state == Attempt::DONE { Came::ToNoHook } else { Came::ToAHandshake };
+            return attempt.state != Attempt::DONE;
         }
         if ATTEMPTS.remove(tid).is_err() {
-            return Came::ToAnEnd;
+            return true;
         }
         let (outcome, error) = match (errno, attempt.state) {
             (0 | NO_RESULT, Attempt::CLOSED) => (Outcome::Aborted, 0),
@@ -243,7 +231,7 @@ mod programs {
             _ => (outcome(errno), errno),
         };
         let _unknown_who = tell_failure(&attempt.remote, attempt.remote_port, outcome, error);
-        Came::ToAnEnd
+        true
     }
 
     /// Tells an attempt of this thread that has no address of its own. Out of line: the stack is short.

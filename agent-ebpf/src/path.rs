@@ -8,7 +8,7 @@ use aya_ebpf::helpers::generated as helpers;
 
 use crate::{
     emit::Slot,
-    kernel::{Pointer, Ptr, offset},
+    kernel::{Field, Pointer, Ptr, offset},
 };
 
 /// `NAME_MAX` and the NUL.
@@ -45,7 +45,7 @@ pub(crate) fn write<P: Pointer, const N: usize, const DEPTH: usize, const LOOPS:
         return place.end;
     }
     for _ in 0..DEPTH {
-        if let Some(end) = place.go_up::<N>() {
+        if let Err(end) = place.go_up::<N>() {
             return end;
         }
     }
@@ -56,7 +56,7 @@ pub(crate) fn write<P: Pointer, const N: usize, const DEPTH: usize, const LOOPS:
 extern "C" fn turn<const N: usize>(_turn: u32, place: *mut Place) -> u64 {
     // SAFETY: what `write` gave to the helper.
     let place = unsafe { &mut *place };
-    let Some(end) = place.go_up::<N>() else { return 0 };
+    let Err(end) = place.go_up::<N>() else { return 0 };
     place.end = end;
     1
 }
@@ -86,37 +86,36 @@ impl Place {
         })
     }
 
-    /// Goes up by a name or by a mount, or says how the walk ended.
+    /// Goes up by a name or by a mount; an error is how the walk ended.
     #[inline(always)]
-    fn go_up<const N: usize>(&mut self) -> Option<Walk> {
-        self.step::<N>().unwrap_or(Some(Walk::Incomplete))
-    }
-
-    /// `None` where a pointer cannot be read.
-    #[expect(clippy::option_option, reason = "the outer one is that of every read")]
-    #[inline(always)]
-    fn step<const N: usize>(&mut self) -> Option<Option<Walk>> {
+    fn go_up<const N: usize>(&mut self) -> Result<(), Walk> {
         if self.dentry == self.root {
-            let above = self.mount.follow(offset!(mount_parent))?;
+            let above = followed(self.mount, offset!(mount_parent))?;
             if above == self.mount {
-                return Some(Some(Walk::Complete));
+                return Err(Walk::Complete);
             }
-            self.dentry = self.mount.follow(offset!(mount_mountpoint))?;
+            self.dentry = followed(self.mount, offset!(mount_mountpoint))?;
             self.mount = above;
-            self.root = above.field(offset!(mount_mnt))?.follow(offset!(vfsmount_root))?;
-            return Some(None);
+            let vfsmount = above.field(offset!(mount_mnt)).ok_or(Walk::Incomplete)?;
+            self.root = followed(vfsmount, offset!(vfsmount_root))?;
+            return Ok(());
         }
         // The parent, the name's hash and length, and the name: they follow one another, the agent has checked.
-        let [parent, _hash_len, name] = self.dentry.read_8(offset!(dentry_parent))?;
-        let Some(at) = self.slot.room::<N, NAME_SIZE>() else { return Some(Some(Walk::NoRoom)) };
+        let [parent, _hash_len, name] = self.dentry.read_8(offset!(dentry_parent)).ok_or(Walk::Incomplete)?;
+        let at = self.slot.room::<N, NAME_SIZE>().ok_or(Walk::NoRoom)?;
         // SAFETY: NAME_SIZE bytes are left, as just checked.
-        let len = unsafe { Ptr(name).copy_str::<NAME_SIZE>(self.slot.base.add(at)) }?;
-        self.slot.set_position(at + len);
+        let copied = unsafe { Ptr(name).copy_str::<NAME_SIZE>(self.slot.base.add(at)) };
+        self.slot.set_position(at + copied.ok_or(Walk::Incomplete)?);
         if Ptr(parent) == self.dentry {
             // A root that is no mount's root: a memfd, or a tree that was detached.
-            return Some(Some(Walk::Complete));
+            return Err(Walk::Complete);
         }
         self.dentry = Ptr(parent);
-        Some(None)
+        Ok(())
     }
+}
+
+#[inline(always)]
+fn followed(from: Ptr, member: Field) -> Result<Ptr, Walk> {
+    from.follow(member).ok_or(Walk::Incomplete)
 }

@@ -27,6 +27,13 @@ pub fn program(name: &str, package: &str) -> PathBuf {
     found.unwrap_or_else(|| panic!("{name} is missing: apt-get install {package}"))
 }
 
+/// Where the host has its libpam.
+pub fn libpam() -> PathBuf {
+    let folders = ["/lib/x86_64-linux-gnu", "/lib/aarch64-linux-gnu", "/lib64", "/usr/lib"];
+    let found = folders.iter().map(|folder| Path::new(folder).join("libpam.so.0")).find(|path| path.exists());
+    fs::canonicalize(found.expect("libpam is missing: apt-get install libpam0g")).expect("its file")
+}
+
 /// Runs a command to its end, which must be a good one; gives what it printed.
 ///
 /// Its output goes to files: what it leaves running in the background would hold a pipe open.

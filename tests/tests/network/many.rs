@@ -3,11 +3,10 @@
 use std::{
     net::{Ipv4Addr, Ipv6Addr, TcpStream},
     thread,
-    time::Duration,
 };
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tellwire_tests::{Agent, Ledger, is_degraded, net, until};
+use tellwire_tests::{Agent, Ledger, is_degraded, net, within_limit};
 
 const EACH: u64 = 250;
 
@@ -60,13 +59,9 @@ fn connects_from_all_sides_at_once_are_counted_to_the_last_one() {
     if is_degraded("runs_skipped_under_preemption") {
         // Seldom all programs on a change of state are passed over; the kernel says how many runs were. A connect whose outcome
         // was passed over is told when it is closed, which the server's side may do a little later.
-        let scrape = until("no connect is told any more", || {
-            let total = agent.metric("tellwire_connects_total", &[]);
-            #[expect(clippy::disallowed_methods, reason = "that nothing more comes has no event")]
-            thread::sleep(Duration::from_millis(300));
-            let scrape = agent.scrape();
-            (scrape.get("tellwire_connects_total", &[]) == total).then_some(scrape)
-        });
+        let are_all_told = || agent.metric("tellwire_connects_total", &[]) == THREADS * EACH;
+        let _some_are_never = within_limit(|| are_all_told().then_some(()));
+        let scrape = agent.scrape();
         told = scrape.get("tellwire_connects_total", &[]);
         unknown = scrape.get("tellwire_connects_total", &[("outcome", "unknown")]);
         let missed = scrape.get("tellwire_probe_missed_total", &[("probe", "connect")]);

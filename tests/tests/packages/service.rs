@@ -4,15 +4,12 @@ use std::{
     collections::BTreeSet,
     fs,
     os::unix::net::UnixDatagram,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, Stdio},
 };
 
-use rustix::{
-    mount::{MountFlags, UnmountFlags, mount, unmount},
-    process::Signal,
-};
-use tellwire_tests::{Agent, Cgroup, Setup, limit, runtime, tellwire, until};
+use rustix::process::Signal;
+use tellwire_tests::{Agent, Cgroup, Overlay, Setup, limit, runtime, tellwire, until};
 
 fn unit() -> String {
     let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/systemd/tellwire.service");
@@ -84,36 +81,6 @@ fn let_through(filter: &str) -> BTreeSet<String> {
     found
 }
 
-/// An overlay of the test's own, as engines mount images; it goes with this value.
-struct Image(PathBuf);
-
-impl Image {
-    fn mount(folder: &Path) -> Self {
-        let part = |part: &str| {
-            let path = folder.join(part);
-            fs::create_dir_all(&path).expect("a folder");
-            path
-        };
-        let (lower, upper, work, merged) = (part("lower"), part("upper"), part("work"), part("merged"));
-        let folders = ["/lib/x86_64-linux-gnu", "/lib/aarch64-linux-gnu", "/lib64", "/usr/lib"];
-        let library =
-            folders.iter().map(|folder| Path::new(folder).join("libpam.so.0")).find(|path| path.exists());
-        fs::copy(library.expect("libpam"), part("lower/usr/lib").join("libpam.so.0")).expect("a library");
-        let options =
-            format!("lowerdir={},upperdir={},workdir={}", lower.display(), upper.display(), work.display());
-        let options = std::ffi::CString::new(options).expect("no NUL");
-        mount("overlay", &merged, "overlay", MountFlags::empty(), Some(options.as_c_str()))
-            .expect("an overlay");
-        Self(merged)
-    }
-}
-
-impl Drop for Image {
-    fn drop(&mut self) {
-        let _gone = unmount(&self.0, UnmountFlags::DETACH);
-    }
-}
-
 #[test]
 fn the_agent_makes_no_system_call_that_the_unit_refuses() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -128,7 +95,10 @@ fn the_agent_makes_no_system_call_that_the_unit_refuses() {
     let agent = Agent::with(|| Setup::default().config(config).through(strace()));
     let attached = || agent.metric("tellwire_library_attachments_total", &[("outcome", "attached")]);
     let before = attached();
-    let image = Image::mount(folder.path());
+    let lower = folder.path().join("layer");
+    fs::create_dir_all(lower.join("usr/lib")).expect("a folder");
+    fs::copy(runtime::libpam(), lower.join("usr/lib/libpam.so.0")).expect("a library");
+    let image = Overlay::new(folder.path(), "image", &lower);
     until("a probe on the image's library", || (attached() > before).then_some(()));
     let large = "x".repeat(4_000);
     for _ in 0..40 {

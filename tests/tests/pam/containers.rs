@@ -7,11 +7,14 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use tellwire_tests::{Agent, at, image, oci, runtime, runtime::Cgroups};
+use tellwire_tests::{
+    Agent, Overlay, at, image, oci,
+    runtime::{self, Cgroups, libpam},
+};
 
 use crate::{
     helper::{Form, lines, path, stacks},
-    overlay::{Inhabitant, Overlay, library, root},
+    overlay::{Inhabitant, root},
 };
 
 /// Containers of an image that is known already, which authenticate at once.
@@ -44,7 +47,7 @@ impl Image {
         let helper = folder.join("bin/helper");
         fs::copy(path(Form::Linked), &helper).expect("the helper");
         copy_libraries(&path(Form::Linked), folder);
-        let modules = library().parent().expect("a folder").join("security");
+        let modules = libpam().parent().expect("a folder").join("security");
         for module in ["pam_permit.so", "pam_deny.so"] {
             copy_libraries(&modules.join(module), folder);
             copy(&modules.join(module), folder);
@@ -58,7 +61,7 @@ impl Image {
 
     /// Another file with the same library: another container's, that shares nothing with the first.
     fn renew(&self) {
-        let library = self.0.join(library().strip_prefix("/").expect("an absolute path"));
+        let library = self.0.join(libpam().strip_prefix("/").expect("an absolute path"));
         let new = library.with_extension("new");
         fs::copy(&library, &new).expect("copying the library");
         fs::rename(&new, &library).expect("replacing the library");

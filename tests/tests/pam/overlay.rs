@@ -7,47 +7,13 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use serde_json::json;
-use tellwire_tests::{Agent, runtime, until};
+use tellwire_tests::{Agent, Overlay, runtime, runtime::libpam, until};
 
 use crate::helper::{Form, command, lines};
 
-/// Where the host has its library.
-pub(crate) fn library() -> PathBuf {
-    let folders = ["/lib/x86_64-linux-gnu", "/lib/aarch64-linux-gnu", "/lib64", "/usr/lib"];
-    let found = folders.iter().map(|folder| Path::new(folder).join("libpam.so.0")).find(|path| path.exists());
-    fs::canonicalize(found.expect("libpam is missing: apt-get install libpam0g")).expect("its file")
-}
-
-/// An overlay mount of the test's own; it goes with this value.
-pub(crate) struct Overlay(pub(crate) PathBuf);
-
-impl Overlay {
-    pub(crate) fn new(folder: &Path, name: &str, lower: &Path) -> Self {
-        let part = |part: &str| {
-            let path = folder.join(format!("{name}-{part}"));
-            fs::create_dir(&path).expect("a folder");
-            path
-        };
-        let (upper, work, merged) = (part("upper"), part("work"), part("merged"));
-        let options =
-            format!("lowerdir={},upperdir={},workdir={}", lower.display(), upper.display(), work.display());
-        let options = std::ffi::CString::new(options).expect("no NUL");
-        mount("overlay", &merged, "overlay", MountFlags::empty(), Some(options.as_c_str()))
-            .expect("an overlay");
-        Self(merged)
-    }
-
-    fn library(&self) -> PathBuf {
-        self.0.join("usr/lib/libpam.so.0")
-    }
-}
-
-impl Drop for Overlay {
-    fn drop(&mut self) {
-        let _gone = unmount(&self.0, UnmountFlags::DETACH);
-    }
+fn library_of(overlay: &Overlay) -> PathBuf {
+    overlay.0.join("usr/lib/libpam.so.0")
 }
 
 /// A process that has this directory for its root, in the watched cgroup: a container as far as the agent can tell.
@@ -76,7 +42,7 @@ impl Drop for Inhabitant {
 pub(crate) fn root(folder: &Path) {
     tellwire_tests::image::root_directory(folder);
     fs::create_dir_all(folder.join("usr/lib")).expect("a folder");
-    fs::copy(library(), folder.join("usr/lib/libpam.so.0")).expect("copying the library");
+    fs::copy(libpam(), folder.join("usr/lib/libpam.so.0")).expect("copying the library");
 }
 
 fn authenticate(agent: &Agent, library: &Path) -> u32 {
@@ -92,13 +58,13 @@ fn a_file_in_two_overlays_is_attached_to_once_and_told_once() {
     root(&lower);
     let (one, two) =
         (Overlay::new(agent.folder(), "one", &lower), Overlay::new(agent.folder(), "two", &lower));
-    let device = |overlay: &Overlay| fs::metadata(overlay.library()).expect("the library").dev();
+    let device = |overlay: &Overlay| fs::metadata(library_of(overlay)).expect("the library").dev();
     assert_ne!(device(&one), device(&two));
     let (first, second) = (Inhabitant::new(&agent, &one.0), Inhabitant::new(&agent, &two.0));
     agent.expect_metric("tellwire_library_roots", &[], 3);
     agent.expect_metric("tellwire_libraries_attached", &[], before + 1);
     for overlay in [&one, &two, &one, &two] {
-        let pid = authenticate(&agent, &overlay.library());
+        let pid = authenticate(&agent, &library_of(overlay));
         agent.expect(pid, "pam_authenticate", &json!({"user.name": "root"}));
         assert_eq!(agent.events_of(pid, "pam_authenticate").len(), 1);
     }
@@ -106,7 +72,7 @@ fn a_file_in_two_overlays_is_attached_to_once_and_told_once() {
     // The one whose path was used goes, and the other is seen all the same.
     drop(first);
     agent.expect_metric("tellwire_library_roots", &[], 2);
-    let pid = authenticate(&agent, &two.library());
+    let pid = authenticate(&agent, &library_of(&two));
     agent.expect(pid, "pam_authenticate", &json!({"user.name": "root"}));
     drop(second);
     agent.expect_metric("tellwire_libraries_attached", &[], before);
@@ -121,24 +87,24 @@ fn a_file_that_is_copied_up_or_replaced_is_attached_to_again() {
     let overlay = Overlay::new(agent.folder(), "one", &lower);
     let _inhabitant = Inhabitant::new(&agent, &overlay.0);
     agent.expect_metric("tellwire_library_roots", &[], 2);
-    let pid = authenticate(&agent, &overlay.library());
+    let pid = authenticate(&agent, &library_of(&overlay));
     agent.expect(pid, "pam_authenticate", &json!({"user.name": "root"}));
     let attached = |count| {
         agent.expect_metric("tellwire_library_attachments_total", &[("outcome", "attached")], count);
     };
     attached(2);
     // A write copies it up: another inode, which no probe is on.
-    let mode = fs::metadata(overlay.library()).expect("the library").permissions();
-    fs::set_permissions(overlay.library(), mode).expect("a change");
+    let mode = fs::metadata(library_of(&overlay)).expect("the library").permissions();
+    fs::set_permissions(library_of(&overlay), mode).expect("a change");
     attached(3);
-    let pid = authenticate(&agent, &overlay.library());
+    let pid = authenticate(&agent, &library_of(&overlay));
     agent.expect(pid, "pam_authenticate", &json!({"user.name": "root"}));
     // As package managers do.
     let new = overlay.0.join("usr/lib/libpam.new");
-    fs::copy(library(), &new).expect("copying the library");
-    fs::rename(new, overlay.library()).expect("replacing the library");
+    fs::copy(libpam(), &new).expect("copying the library");
+    fs::rename(new, library_of(&overlay)).expect("replacing the library");
     attached(4);
-    let pid = authenticate(&agent, &overlay.library());
+    let pid = authenticate(&agent, &library_of(&overlay));
     agent.expect(pid, "pam_authenticate", &json!({"user.name": "root"}));
     assert_eq!(lines(&agent).len(), 3);
 }

@@ -59,9 +59,11 @@ apparmor)
     # The agent waits for somebody who writes its configuration.
     mkfifo /tmp/config
     tellwire run --config /tmp/config 2>/dev/null &
-    sleep 1
+    # This opens once the agent does.
+    exec 3>/tmp/config
     confined=$(cat "/proc/$!/attr/current")
     kill "$!"
+    exec 3>&-
     ;;
 cpu-hotplug)
     # One CPU comes and goes for as long as the tests run. While it does, nobody can attach a program: there must be time between.
