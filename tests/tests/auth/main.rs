@@ -9,6 +9,7 @@ mod bursts;
 mod contained;
 mod flows;
 mod kernel;
+mod libpam;
 mod login;
 mod losses;
 mod merged;

@@ -1,0 +1,73 @@
+//! Logins of real programs where nothing is audited, as on most machines: calls of libpam say it all.
+
+use std::fs;
+
+use serde_json::Value;
+use tellwire_tests::{Agent, at, auditing::Auditing};
+
+use crate::{
+    ALICE,
+    flows::{self, Flow, Sources, Told},
+    ssh::{self, Sshd},
+};
+
+#[test]
+fn what_libpam_shows_alone() {
+    let _auditing = Auditing::off();
+    let (agent, private, _folder) = crate::agent_with("");
+    agent.expect_metric("tellwire_audit_enabled", &[], 0);
+    let _sshd = Sshd::start(&agent, &private);
+    for flow in flows::FLOWS.iter().chain(ssh::FLOWS) {
+        let before = agent.events().len();
+        flow.go(&agent, &private);
+        for (told, event) in flow.expect(&agent, before, Sources::Pam) {
+            flow.assert_facts(told, &event);
+        }
+    }
+    assert_silent_of_audit(&agent);
+}
+
+fn assert_silent_of_audit(agent: &Agent) {
+    let by_audit = |event: &Value| crate::is_reported(event);
+    assert!(!agent.events().iter().any(by_audit));
+}
+
+impl Flow {
+    /// What a line of libpam's says beside what happened to whom.
+    fn assert_facts(&self, told: &Told, event: &Value) {
+        let text = |path| at(event, path).and_then(Value::as_str).unwrap_or_default();
+        let name = self.name;
+        assert_eq!(text("tellwire.auth.service"), self.caller.service, "{name}: {event}");
+        assert_eq!(text("source.ip"), self.caller.source, "{name}: {event}");
+        let terminal = text("tellwire.auth.tty");
+        let is_right = terminal.starts_with(self.caller.terminal)
+            && terminal.is_empty() == self.caller.terminal.is_empty();
+        assert!(is_right, "{name}: {event}");
+        let asks_for_proof = matches!(told.op, "PAM:accounting" | "PAM:session_open" | "PAM:setcred");
+        let is_proven = self.has("PAM:authentication");
+        let proof = asks_for_proof.then_some(is_proven);
+        assert_eq!(at(event, "tellwire.auth.proof"), proof.map(Value::from).as_ref(), "{name}: {event}");
+        // Since when the session is the user's own, setcred does not say: sshd calls it before, login behind.
+        let login = match told.op {
+            "PAM:setcred" => return,
+            "PAM:session_open" | "PAM:session_close" if self.logs_in() => Some(ALICE.id.to_string()),
+            _ => own_login(),
+        };
+        assert_eq!(at(event, "process.login_uid"), login.map(Value::from).as_ref(), "{name}: {event}");
+    }
+
+    fn has(&self, op: &str) -> bool {
+        self.told.iter().any(|told| told.op == op && told.outcome == "success")
+    }
+
+    /// The kernel is told whose session it is.
+    fn logs_in(&self) -> bool {
+        self.told.iter().any(|told| told.action == "login_uid_set")
+    }
+}
+
+/// The login uid that what the test starts has from the test.
+fn own_login() -> Option<String> {
+    let login = fs::read_to_string("/proc/self/loginuid").expect("a kernel with auditing");
+    Some(login.trim().to_owned()).filter(|login| *login != u32::MAX.to_string())
+}
