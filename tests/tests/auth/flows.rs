@@ -225,6 +225,22 @@ pub(crate) const FLOWS: &[Flow] = &[
     },
 ];
 
+/// What is run fails, not the program that runs it.
+pub(crate) const FAILS_IN_A_SESSION: Flow = Flow {
+    name: "su to a command that fails",
+    program: &[SU, "-c", "false", BOB.name],
+    answers: &[("assword:", BOB.password)],
+    by: Some(ALICE.id),
+    caller: at_terminal("su"),
+    status: 1,
+    told: &[],
+};
+
+/// One of [`FLOWS`].
+pub(crate) fn flow(name: &str) -> &'static Flow {
+    FLOWS.iter().find(|flow| flow.name == name).expect("a flow of this name")
+}
+
 #[test]
 fn every_login_is_reported() {
     let _auditing = Auditing::on();
@@ -377,9 +393,14 @@ fn lines(events: impl Iterator<Item = Value>) -> String {
 
 /// What the flows need: alice may use sudo, and a wrong password makes nobody wait.
 pub(crate) fn prepare() {
-    append("/etc/sudoers", &format!("Defaults !lecture\n{} ALL=(ALL) ALL\n", ALICE.name));
+    allow_sudo();
     let stack = fs::read_to_string("/etc/pam.d/common-auth").expect("Debian's PAM stack");
     let stack = stack.replace("pam_unix.so", "pam_unix.so nodelay");
     assert!(stack.contains("nodelay"), "{stack}");
     fs::write("/etc/pam.d/common-auth", stack).expect("the PAM stack");
+}
+
+/// As Debian has it else: who gives a wrong password waits.
+pub(crate) fn allow_sudo() {
+    append("/etc/sudoers", &format!("Defaults !lecture\n{} ALL=(ALL) ALL\n", ALICE.name));
 }

@@ -2,11 +2,11 @@
 
 use std::fs;
 
-use serde_json::Value;
-use tellwire_tests::{Agent, at, auditing::Auditing};
+use serde_json::{Value, json};
+use tellwire_tests::{Agent, Setup, at, auditing::Auditing};
 
 use crate::{
-    ALICE,
+    ALICE, BOB,
     flows::{self, Flow, Sources, Told},
     ssh::{self, Sshd},
 };
@@ -25,6 +25,30 @@ fn what_libpam_shows_alone() {
         }
     }
     assert_silent_of_audit(&agent);
+}
+
+/// libpam agrees, sudo does not, and nothing but its end says so. The profile that users have by default tells no other end.
+#[test]
+fn sudo_that_refuses_whom_libpam_accepted_says_so_by_its_end() {
+    let _auditing = Auditing::off();
+    let (agent, private, _folder) = crate::agent_of(|| Setup::default().default_profile(), flows::prepare);
+    for flow in [&flows::FAILS_IN_A_SESSION, flows::flow("sudo by who may not, with the right password")] {
+        flow.go(&agent, &private);
+    }
+    let refused = json!({
+        "event.outcome": "failure",
+        "process": {"executable": "/usr/bin/sudo", "exit_code": 1},
+        "tellwire.auth": {"service": "sudo", "remote_user": BOB.name, "proof": true, "sources": ["pam"]},
+    });
+    let end = agent.expect(None, "exit", &refused);
+    let accepted =
+        json!({"event.outcome": "success", "user.name": BOB.name, "tellwire.auth.service": "sudo"});
+    let proof = agent.expect(None, "pam_account", &accepted);
+    let transaction = |event| at(event, "tellwire.auth.transaction").cloned();
+    assert_eq!(transaction(&end), transaction(&proof));
+    let stopped = agent.stop();
+    let ends = stopped.events.iter().filter(|event| at(event, "event.action") == Some(&json!("exit")));
+    assert_eq!(ends.count(), 1);
 }
 
 fn assert_silent_of_audit(agent: &Agent) {
