@@ -7,6 +7,7 @@
 mod auditd;
 mod bursts;
 mod contained;
+mod delays;
 mod flows;
 mod kernel;
 mod libpam;
