@@ -4,6 +4,7 @@
 
 #![expect(clippy::expect_used, clippy::indexing_slicing, reason = "tests panic, they do not return errors")]
 
+mod accounts;
 mod auditd;
 mod bursts;
 mod contained;
