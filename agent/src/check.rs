@@ -142,6 +142,9 @@ impl Report<'_> {
             let _infallible = writeln!(text, "{:21}{reason}", "");
         }
         let _infallible = writeln!(text, "\nlibpam      {}", self.libraries.text());
+        for row in self.libraries.not_covered() {
+            let _infallible = writeln!(text, "    does not cover {row}");
+        }
         let degradations = self.kernel.degradations(self.support);
         if !degradations.is_empty() {
             let _infallible = writeln!(text, "\nnot to be had here");

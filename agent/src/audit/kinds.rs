@@ -65,7 +65,16 @@ kinds! {
 /// The one record of these types that the kernel itself writes.
 pub(crate) const LOGIN: u16 = 1006;
 
+/// What gpasswd writes of a group's members: see `Message::is_of_gpasswd`.
+pub(super) const GROUP_BY_GPASSWD: Kind =
+    Kind { number: 1101, name: "USER_ACCT", action: Action::GroupChanged };
+
 impl Kind {
+    /// Whether it is about a group rather than a user.
+    pub(crate) fn is_about_group(&self) -> bool {
+        matches!(self.action, Action::GroupAdded | Action::GroupDeleted | Action::GroupChanged)
+    }
+
     /// By its number; `None` for what tells of other things.
     pub(crate) fn of(number: u16) -> Option<&'static Self> {
         KINDS.binary_search_by_key(&number, |kind| kind.number).ok().and_then(|index| KINDS.get(index))

@@ -10,9 +10,12 @@ use thiserror::Error;
 
 use super::{
     fields::{self, Value},
-    kinds::{Kind, LOGIN},
+    kinds::{GROUP_BY_GPASSWD, Kind, LOGIN},
 };
-use crate::{events::text::text, redact::Redactor};
+use crate::{
+    events::{action::Action, text::text},
+    redact::Redactor,
+};
 
 /// Bytes of `struct nlmsghdr`, include/uapi/linux/netlink.h (v6.18).
 const HEADER: usize = 16;
@@ -62,6 +65,8 @@ pub(crate) struct Message {
     /// The user that it is about, where it is said by number.
     pub(crate) id: Option<u32>,
     pub(crate) group: Option<String>,
+    /// The same by number.
+    pub(crate) group_id: Option<u32>,
     /// The program, as it calls itself.
     pub(crate) exe: Option<String>,
     pub(crate) hostname: Option<String>,
@@ -110,13 +115,30 @@ impl Record {
             // Whose login it is from here on.
             record.message.id = record.login_uid;
         }
+        if record.message.is_of_gpasswd(kind) {
+            record.kind = &GROUP_BY_GPASSWD;
+        }
+        if record.kind.is_about_group() {
+            record.message.name_group();
+        }
         Ok(record)
     }
 
     /// Without what redaction takes for a secret.
     pub(crate) fn redacted(mut self, redactor: &Redactor) -> Self {
-        let Message { op, account, id: _, group, exe, hostname, address, terminal, grantors, is_success: _ } =
-            &mut self.message;
+        let Message {
+            op,
+            account,
+            id: _,
+            group,
+            group_id: _,
+            exe,
+            hostname,
+            address,
+            terminal,
+            grantors,
+            is_success: _,
+        } = &mut self.message;
         for value in [op, account, group, exe, hostname, address, terminal, grantors] {
             if let Some(value) = value
                 && let Cow::Owned(redacted) = redactor.redacted(value.as_bytes())
@@ -152,6 +174,21 @@ impl Message {
             }
         }
         message
+    }
+
+    /// Whether gpasswd says who became a member of a group, or ceased to be one: as if the group were an account, in
+    /// the type that libpam has for accounts (`lib/cleanup.c` and `src/gpasswd.c` of shadow 4.13).
+    fn is_of_gpasswd(&self, kind: &Kind) -> bool {
+        kind.action == Action::UserAccount
+            && self.exe.as_deref().is_some_and(|exe| exe.ends_with("/gpasswd"))
+            && self.op.as_deref().is_some_and(|op| !op.starts_with("PAM:"))
+    }
+
+    /// Without a group of its own the record has the group where others have the account.
+    fn name_group(&mut self) {
+        if self.group.is_none() {
+            (self.group, self.group_id) = (self.account.take(), self.id.take());
+        }
     }
 }
 

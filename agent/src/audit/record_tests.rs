@@ -63,6 +63,87 @@ fn a_process_cannot_say_that_it_is_another_one() {
     assert_eq!(record.message.is_success, Some(true));
 }
 
+/// What useradd, groupadd, gpasswd, passwd and userdel of shadow 4.13 wrote on Debian 12.
+#[test]
+fn what_was_done_to_accounts_and_groups_is_about_the_one_or_the_other() {
+    let named = |name: &str| (Some(name.to_owned()), None);
+    let (numbered, none) = ((None, Some(61003)), (None, None));
+    for (number, action, text, account, group) in [
+        (
+            1116,
+            Action::GroupAdded,
+            "op=adding group acct=\"tw-carol\" exe=\"/usr/sbin/useradd\"",
+            none.clone(),
+            named("tw-carol"),
+        ),
+        (
+            1114,
+            Action::AccountAdded,
+            "op=adding user id=61003 exe=\"/usr/sbin/useradd\"",
+            numbered.clone(),
+            none.clone(),
+        ),
+        (
+            1108,
+            Action::UserPasswordChanged,
+            "op=PAM:chauthtok grantors=pam_permit acct=\"tw-carol\" exe=\"/usr/bin/passwd\"",
+            named("tw-carol"),
+            none.clone(),
+        ),
+        (
+            1116,
+            Action::GroupAdded,
+            "op=adding group to /etc/group id=61003 exe=\"/usr/sbin/groupadd\"",
+            none.clone(),
+            numbered.clone(),
+        ),
+        (
+            1101,
+            Action::GroupChanged,
+            "op=user tw-carol added by root to group tw-crew acct=\"tw-crew\" exe=\"/usr/bin/gpasswd\"",
+            none.clone(),
+            named("tw-crew"),
+        ),
+        // Another program's is about an account, and so is what libpam says of gpasswd.
+        (
+            1101,
+            Action::UserAccount,
+            "op=PAM:accounting acct=\"tw-carol\" exe=\"/usr/bin/gpasswd\"",
+            named("tw-carol"),
+            none.clone(),
+        ),
+        (
+            1115,
+            Action::AccountDeleted,
+            "op=deleting user entries id=61003 exe=\"/usr/sbin/userdel\"",
+            numbered.clone(),
+            none.clone(),
+        ),
+        (
+            1117,
+            Action::GroupDeleted,
+            "op=deleting shadow group acct=\"tw-carol\" exe=\"/usr/sbin/userdel\"",
+            none.clone(),
+            named("tw-carol"),
+        ),
+    ] {
+        let record = parse(
+            number,
+            &format!(
+                "audit(1700000000.469:59849): pid=5614 uid=0 auid=4294967295 ses=4294967295 msg='{text} hostname=vm addr=? \
+                 terminal=pts/0 res=success'"
+            ),
+        );
+        let Message { account: name, id, group: group_name, group_id, is_success, .. } = record.message;
+        assert_eq!(
+            (record.kind.action, (name, id), (group_name, group_id)),
+            (action, account, group),
+            "{text}"
+        );
+        assert_eq!(is_success, Some(true), "{text}");
+    }
+}
+
 #[test]
 fn what_is_none_says_why() {
     let fault = |number, text: &[u8]| Record::parse(&message(number, text)).unwrap_err();

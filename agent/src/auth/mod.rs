@@ -3,5 +3,6 @@
 pub(crate) mod attempts;
 pub(crate) mod bursts;
 pub(crate) mod merge;
+pub(crate) mod refusals;
 pub(crate) mod sessions;
 mod table;

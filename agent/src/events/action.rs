@@ -130,9 +130,26 @@ actions! {
     Ledger = "ledger", "agent", "host", "info", "Once a minute: what was seen, and what became of it.";
 }
 
+/// Numbers of RFC 5424, which the journal has too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Severity {
+    Warning = 4,
+    Notice = 5,
+    Info = 6,
+}
+
 impl Action {
     /// How many there are.
     pub(crate) const COUNT: usize = Self::ALL.len();
+
+    /// What fails is worth a second look; ids that change by nothing that was seen are worth a first.
+    pub(crate) const fn severity(self, is_failure: bool) -> Severity {
+        match self {
+            Self::CredentialsChanged => Severity::Warning,
+            _ if is_failure => Severity::Notice,
+            _ => Severity::Info,
+        }
+    }
 
     /// The action of a call of libpam.
     pub(crate) const fn of_pam(call: pam::Call) -> Self {

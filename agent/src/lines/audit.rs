@@ -8,10 +8,13 @@ use super::{
     fields::{Id, User},
 };
 
-/// A group by its name alone.
+/// A group, as the program names it.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct Group {
-    pub(crate) name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) id: Option<Id>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) name: Option<String>,
 }
 
 /// What an audit record says.

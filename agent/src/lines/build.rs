@@ -11,7 +11,7 @@ use tellwire_ebpf::wire::{Header, Kind};
 
 pub(crate) use self::{
     audit::{Reporter, add_record, audit, bruteforce},
-    auth::{PamContext, pam},
+    auth::{PamContext, pam, refused},
     login::login,
     network::{close, connect, connects},
     privilege::{credentials, credentials_changed},
@@ -62,6 +62,7 @@ impl<'a> Frame<'a> {
                 action: action.name(),
                 dataset: is_full.then(|| action.dataset()),
                 outcome,
+                severity: None,
                 code: None,
                 sequence: is_full.then_some(sequence),
                 start: None,

@@ -61,9 +61,13 @@ pub(crate) struct EventFields<'a> {
     pub(crate) action: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) dataset: Option<&'static str>,
-    /// `success`, `failure` or `unknown`.
+    /// `success`, `failure` or `unknown`. The end of a process has one only where it refused somebody: then
+    /// `tellwire.auth` says whom, and of which proof.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) outcome: Option<&'static str>,
+    /// As syslog has it (RFC 5424): 4, a warning, of `credentials_changed`. Other lines have none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) severity: Option<u8>,
     /// What a call of libpam returned, such as `PAM_AUTH_ERR`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) code: Option<Cow<'static, str>>,

@@ -6,7 +6,7 @@ use jiff::tz::TimeZone;
 
 use super::{BatchLine, Fact};
 use crate::config::{Facility, SyslogFormat};
-use crate::events::action::Action;
+use crate::events::action::{Action, Severity};
 use crate::lines::clock::Clock;
 
 /// What syslog and the journal call the sender.
@@ -47,23 +47,9 @@ pub(super) struct Header {
     message: Vec<u8>,
 }
 
-/// Numbers of RFC 5424, which the journal has too.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Severity {
-    Warning = 4,
-    Notice = 5,
-    Info = 6,
-}
-
-/// What fails is worth a second look; ids that change by nothing that was seen are worth a first.
 fn severity(fact: &Fact) -> Severity {
-    if fact.action == Action::CredentialsChanged as u8 {
-        Severity::Warning
-    } else if fact.is_failure {
-        Severity::Notice
-    } else {
-        Severity::Info
-    }
+    let action = Action::ALL.get(usize::from(fact.action));
+    action.map_or(Severity::Info, |action| action.severity(fact.is_failure))
 }
 
 fn action(fact: &Fact) -> &'static str {

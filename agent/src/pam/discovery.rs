@@ -12,7 +12,6 @@ use std::{
 };
 
 use rustc_hash::{FxHashMap, FxHashSet};
-use serde_json::{Value, json};
 use tellwire_ebpf::roots::{Notice, Root};
 use tokio::{
     io::unix::AsyncFd,
@@ -24,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     books::PamBooks,
+    host::HostLibraries,
     known::{NameHash, Names},
     mounts::{Changes, Mounts},
     root::{FileId, RootDirectory, RootId},
@@ -84,46 +84,6 @@ struct Known {
     noticed: Vec<Root>,
     passwd: Option<FileId>,
     users: FxHashSet<u64>,
-}
-
-/// What there is on the host.
-#[derive(Debug, Default)]
-pub(crate) struct HostLibraries(Seen);
-
-impl HostLibraries {
-    /// In one line.
-    pub(crate) fn text(&self) -> String {
-        let Seen { attached, refused } = &self.0;
-        let refused = refused.iter().map(|(path, why)| format!("not {path}: {why}"));
-        let all: Vec<_> = attached.iter().cloned().chain(refused).collect();
-        if all.is_empty() { "none found".into() } else { all.join("; ") }
-    }
-
-    /// For `tellwire check`: what can be attached to, and what cannot, with the reason.
-    pub(crate) fn json(&self) -> Value {
-        let Seen { attached, refused } = &self.0;
-        let refused: Vec<_> =
-            refused.iter().map(|(path, why)| json!({"path": path, "reason": why})).collect();
-        json!({"attached": attached, "refused": refused})
-    }
-
-    /// What is wrong: there is a library, and nothing is attached to any.
-    fn fault(&self) -> Option<String> {
-        (self.0.attached.is_empty() && !self.0.refused.is_empty())
-            .then(|| format!("PAM calls of the host are not seen: {}", self.text()))
-    }
-}
-
-/// Attaches to the host's libraries for a moment, to say what is there.
-pub(crate) fn on_host(host: &HostRoot, libraries: &Libraries) -> HostLibraries {
-    let mut table = Table::new(libraries.clone());
-    let found = RootDirectory::open(&host.join("/"), true).map(|directory| {
-        let id = directory.id(0);
-        let seen = table.look(id, &directory, &PamBooks::default());
-        table.gone(id, &PamBooks::default());
-        seen
-    });
-    HostLibraries(found.unwrap_or_default())
 }
 
 /// Everything that [`Discovery`] is made of.

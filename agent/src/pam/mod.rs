@@ -6,6 +6,7 @@
 
 mod books;
 mod discovery;
+mod host;
 mod known;
 mod mounts;
 mod root;
@@ -14,6 +15,7 @@ mod table;
 
 pub(crate) use self::{
     books::{Outcome, PamBooks},
-    discovery::{Discovery, HostLibraries, Parts, Processes, on_host},
+    discovery::{Discovery, Parts, Processes},
+    host::{HostLibraries, on_host},
     known::{KnownUsers, NameHash},
 };

@@ -77,6 +77,11 @@ impl Selection {
         self.is_unchanged_left_out.then_some(LeftOut::Profile)
     }
 
+    /// Why the end of a process makes no line that is the only sign of a refusal.
+    pub(crate) fn refusal_left_out(&self) -> Option<LeftOut> {
+        self.left_out(Action::Exit).filter(|why| *why != LeftOut::Profile)
+    }
+
     /// Why a report makes no line that nobody would miss: one of several of a login that went well.
     pub(crate) fn routine_left_out(&self, action: Action) -> Option<LeftOut> {
         self.left_out(action).or(self.is_unchanged_left_out.then_some(LeftOut::Profile))
@@ -107,6 +112,7 @@ mod tests {
         let selection = selection(Profile::Default, &[]);
         assert_eq!(selection.left_out(Action::Exec), None);
         assert_eq!(selection.left_out(Action::Exit), Some(LeftOut::Profile));
+        assert_eq!(selection.refusal_left_out(), None);
         assert!(selection.folds() && selection.needs_close());
     }
 
@@ -124,5 +130,6 @@ mod tests {
         assert_eq!(selection.left_out(Action::Exit), None);
         assert_eq!(selection.left_out(Action::Exec), Some(LeftOut::Types));
         assert!(!selection.folds() && !selection.needs_close());
+        assert_eq!(self::selection(Profile::Default, &["exec"]).refusal_left_out(), Some(LeftOut::Types));
     }
 }

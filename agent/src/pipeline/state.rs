@@ -23,7 +23,7 @@ use tokio::sync::mpsc;
 use self::{containers::Inventory, merging::Merging};
 use super::{Judge, Outbox, Removed, folds::Folds};
 use crate::{
-    auth::{attempts::Attempts, bursts::Bursts},
+    auth::{attempts::Attempts, bursts::Bursts, refusals::Refusals},
     books::{Books, Sequences},
     enrich::{
         containers::Containers,
@@ -67,6 +67,7 @@ pub(crate) struct State {
     /// Which files of libpam are probed.
     pub(crate) libraries: Option<Arc<PamBooks>>,
     pub(crate) attempts: Attempts,
+    refusals: Refusals,
     pub(crate) bursts: Bursts,
     /// Only chosen cgroups are looked at.
     pub(crate) scoped: bool,
@@ -108,6 +109,7 @@ impl State {
             merging: Merging::default(),
             libraries: None,
             attempts: Attempts::default(),
+            refusals: Refusals::default(),
             bursts: Bursts::new(10, Duration::from_mins(1)),
             scoped: false,
             shows_unknown_users: false,
@@ -181,13 +183,7 @@ impl State {
                     build::exec_failed(frame, &failed, users)
                 });
             }
-            Event::Exit(exit) => {
-                self.meet(ring, header, header.time, outbox, books);
-                self.line(ring, header, What::exit(), outbox, books, |frame, page_size, users| {
-                    build::exit(frame, &exit, page_size, users)
-                });
-                self.processes.exit(subject.key(), header.time);
-            }
+            Event::Exit(exit) => self.exit(ring, header, &exit, outbox, books),
             Event::Connect(connect) => self.connect(ring, header, &connect, outbox, books),
             Event::Close(close) => self.close(ring, header, &close, outbox, books),
             Event::Pam(pam) => self.merge_pam(ring, (header, &pam, bytes), outbox, books),
@@ -320,9 +316,21 @@ impl State {
         books: &Books,
         build: impl for<'f> FnOnce(&Frame<'f>, u64, &mut Users) -> Line<'f>,
     ) {
-        if !outbox.wants(what.action, books) {
-            return;
+        if outbox.wants(what.action, books) {
+            self.wanted_line(ring, header, what, outbox, books, build);
         }
+    }
+
+    /// The same of what is wanted.
+    fn wanted_line(
+        &mut self,
+        ring: Ring,
+        header: &Header,
+        what: What,
+        outbox: &mut Outbox,
+        books: &Books,
+        build: impl for<'f> FnOnce(&Frame<'f>, u64, &mut Users) -> Line<'f>,
+    ) {
         let who = Who::new(&header.subject, &self.processes, &self.containers);
         let Some(marks) = self.judge.judge(what, &who, None, &mut self.users, books) else { return };
         let told = Told { ring, header, action: what.action, who: &who, marks };

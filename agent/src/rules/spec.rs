@@ -243,8 +243,8 @@ fn actions(rule: &Rule, outcomes: Option<[bool; 3]>, name: &str) -> Result<[bool
 fn possible_outcomes(action: Action) -> [bool; 3] {
     match action {
         Action::Exec | Action::CredentialsChanged => [true, false, false],
-        Action::ExecFailed => [false, true, false],
-        Action::Exit => [false; 3],
+        // The end of a process has an outcome where it refused somebody.
+        Action::ExecFailed | Action::Exit => [false, true, false],
         Action::Connect => [true; 3],
         // A record need not say how it went.
         action if action.dataset() == "tellwire.auth" => [true; 3],

@@ -20,11 +20,11 @@ use crate::{ALICE, BOB, WRONG};
 
 /// One line that must be there.
 pub(crate) struct Told {
-    action: &'static str,
-    outcome: &'static str,
+    pub(crate) action: &'static str,
+    pub(crate) outcome: &'static str,
     /// The user that it is about.
-    user: &'static str,
-    op: &'static str,
+    pub(crate) user: &'static str,
+    pub(crate) op: &'static str,
     /// What runs, as the table of processes knows it.
     program: &'static str,
 }
@@ -45,6 +45,22 @@ pub(crate) enum Sources {
     Audit,
     /// Calls of libpam too: what is told by both is one line.
     Both,
+    /// Calls of libpam alone: what only audit records say is not there.
+    Pam,
+}
+
+/// What a program says of itself to PAM.
+#[derive(Clone, Copy)]
+pub(crate) struct Caller {
+    pub(crate) service: &'static str,
+    /// How the terminal's name begins; empty where there is none.
+    pub(crate) terminal: &'static str,
+    /// `source.ip`; empty where there is none.
+    pub(crate) source: &'static str,
+}
+
+const fn at_terminal(service: &'static str) -> Caller {
+    Caller { service, terminal: "/dev/pts/", source: "" }
 }
 
 /// Any status but 0: how login ends when nobody answers any more differs.
@@ -57,6 +73,7 @@ pub(crate) struct Flow {
     pub(crate) answers: &'static [Answer<'static>],
     /// Who does it: root, or this user.
     pub(crate) by: Option<u32>,
+    pub(crate) caller: Caller,
     /// The program's end.
     pub(crate) status: i64,
     pub(crate) told: &'static [Told],
@@ -73,6 +90,7 @@ pub(crate) const FLOWS: &[Flow] = &[
         program: &[SU, "-c", "true", ALICE.name],
         answers: &[],
         by: None,
+        caller: at_terminal("su"),
         status: 0,
         told: &[
             told("user_auth", "success", ALICE.name, "PAM:authentication", SU),
@@ -88,6 +106,7 @@ pub(crate) const FLOWS: &[Flow] = &[
         program: &[SU, "-c", "true", BOB.name],
         answers: &[("assword:", BOB.password)],
         by: Some(ALICE.id),
+        caller: at_terminal("su"),
         status: 0,
         told: &[
             told("user_auth", "success", BOB.name, "PAM:authentication", SU),
@@ -99,6 +118,7 @@ pub(crate) const FLOWS: &[Flow] = &[
         program: &[SU, "-c", "true", BOB.name],
         answers: &[("assword:", WRONG)],
         by: Some(ALICE.id),
+        caller: at_terminal("su"),
         status: 1,
         told: &[told("user_auth", "failure", BOB.name, "PAM:authentication", SU)],
     },
@@ -107,6 +127,7 @@ pub(crate) const FLOWS: &[Flow] = &[
         program: &[SUDO, "true"],
         answers: &[("assword", ALICE.password)],
         by: Some(ALICE.id),
+        caller: at_terminal("sudo"),
         status: 0,
         told: &[
             told("user_auth", "success", ALICE.name, "PAM:authentication", SUDO),
@@ -121,6 +142,7 @@ pub(crate) const FLOWS: &[Flow] = &[
         program: &[SUDO, "-k", "true"],
         answers: &[("assword", WRONG), ("assword", WRONG), ("assword", WRONG)],
         by: Some(ALICE.id),
+        caller: at_terminal("sudo"),
         status: 1,
         told: &[
             told("user_auth", "failure", ALICE.name, "PAM:authentication", SUDO),
@@ -135,6 +157,7 @@ pub(crate) const FLOWS: &[Flow] = &[
         program: &[SUDO, "-k", "true"],
         answers: &[("assword", BOB.password)],
         by: Some(BOB.id),
+        caller: at_terminal("sudo"),
         status: 1,
         told: &[
             told("user_auth", "success", BOB.name, "PAM:authentication", SUDO),
@@ -146,6 +169,7 @@ pub(crate) const FLOWS: &[Flow] = &[
         program: &[LOGIN],
         answers: &[("login:", ALICE.name), ("assword:", ALICE.password), ("$ ", "exit")],
         by: None,
+        caller: at_terminal("login"),
         status: 0,
         told: &[
             told("user_auth", "success", ALICE.name, "PAM:authentication", LOGIN),
@@ -160,6 +184,7 @@ pub(crate) const FLOWS: &[Flow] = &[
         program: &[LOGIN],
         answers: &[("login:", ALICE.name), ("assword:", WRONG), ("login:", HANG_UP)],
         by: None,
+        caller: at_terminal("login"),
         status: GIVEN_UP,
         told: &[
             told("user_auth", "failure", ALICE.name, "PAM:authentication", LOGIN),
@@ -172,6 +197,7 @@ pub(crate) const FLOWS: &[Flow] = &[
         program: &[LOGIN],
         answers: &[("login:", ALICE.password), ("assword:", WRONG), ("login:", HANG_UP)],
         by: None,
+        caller: at_terminal("login"),
         status: GIVEN_UP,
         told: &[told("user_auth", "failure", "", "PAM:authentication", LOGIN)],
     },
@@ -180,6 +206,7 @@ pub(crate) const FLOWS: &[Flow] = &[
         program: &["/usr/sbin/runuser", ALICE.name, "-c", "true"],
         answers: &[],
         by: None,
+        caller: at_terminal("runuser"),
         status: 0,
         told: &[
             told("credentials_acquired", "success", ALICE.name, "PAM:setcred", "/usr/sbin/runuser"),
@@ -192,10 +219,27 @@ pub(crate) const FLOWS: &[Flow] = &[
         // At its stdin, which ends then.
         answers: &[("", "tw-bob:Battery-Staple-0815\n\x04")],
         by: None,
+        caller: Caller { service: "chpasswd", terminal: "", source: "" },
         status: 0,
         told: &[told("user_password_changed", "success", BOB.name, "PAM:chauthtok", "/usr/sbin/chpasswd")],
     },
 ];
+
+/// What is run fails, not the program that runs it.
+pub(crate) const FAILS_IN_A_SESSION: Flow = Flow {
+    name: "su to a command that fails",
+    program: &[SU, "-c", "false", BOB.name],
+    answers: &[("assword:", BOB.password)],
+    by: Some(ALICE.id),
+    caller: at_terminal("su"),
+    status: 1,
+    told: &[],
+};
+
+/// One of [`FLOWS`].
+pub(crate) fn flow(name: &str) -> &'static Flow {
+    FLOWS.iter().find(|flow| flow.name == name).expect("a flow of this name")
+}
 
 #[test]
 fn every_login_is_reported() {
@@ -234,18 +278,20 @@ impl Flow {
         assert!(is_right, "{}: {end}", self.name);
     }
 
-    /// Waits until all of it is told by audit records, in its order, behind the events that there were before.
-    pub(crate) fn expect(&self, agent: &Agent, before: usize, sources: Sources) {
+    /// Waits until all of it is told by `sources`, in its order, behind the events that there were before. Gives what
+    /// tells it.
+    pub(crate) fn expect(&self, agent: &Agent, before: usize, sources: Sources) -> Vec<(&Told, Value)> {
         let mut missing = String::new();
+        let reported = || agent.events().into_iter().skip(before).filter(|event| sources.have(event));
         let all = within_limit(|| {
-            let events = agent.events();
-            let mut reported = events.iter().skip(before).filter(|event| crate::is_reported(event));
-            let first_missing = self.told.iter().find(|told| !reported.any(|event| told.is(event, sources)));
-            missing =
-                first_missing.map_or_else(String::new, |told| format!("{} by {}", told.action, told.program));
-            first_missing.is_none().then_some(())
+            let mut events = reported();
+            let mut rows = Vec::new();
+            for told in self.told.iter().filter(|told| sources.tell(told)) {
+                missing = format!("{} by {}", told.action, told.program);
+                rows.push((told, events.find(|event| told.is(event, sources))?));
+            }
+            Some(rows)
         });
-        let reported = || agent.events().into_iter().skip(before).filter(crate::is_reported);
         assert!(all.is_some(), "{}: no {missing} in\n{}", self.name, lines(reported()));
         for event in reported() {
             assert_eq!(ecs::faults(&event), [""; 0], "{}: {event}", self.name);
@@ -262,6 +308,21 @@ impl Flow {
             self.name,
             lines(reported())
         );
+        all.unwrap_or_default()
+    }
+}
+
+impl Sources {
+    /// Whether an event is one of theirs.
+    fn have(self, event: &Value) -> bool {
+        match self {
+            Self::Audit | Self::Both => crate::is_reported(event),
+            Self::Pam => at(event, "tellwire.auth.sources") == Some(&json!(["pam"])),
+        }
+    }
+
+    fn tell(self, told: &Told) -> bool {
+        self != Self::Pam || by_pam(told.op).is_some()
     }
 }
 
@@ -289,9 +350,10 @@ impl Told {
 
     fn is(&self, event: &Value, sources: Sources) -> bool {
         let Self { action, outcome, user, op, program } = *self;
-        let (action, reporters) = match by_pam(op).filter(|_| sources == Sources::Both) {
-            Some(action) => (action, json!(["pam", "audit"])),
-            None => (action, json!(["audit"])),
+        let (action, op, reporters) = match (by_pam(op), sources) {
+            (Some(action), Sources::Both) => (action, op, json!(["pam", "audit"])),
+            (Some(action), Sources::Pam) => (action, "", json!(["pam"])),
+            _ => (action, op, json!(["audit"])),
         };
         let text = |text: &str| if text.is_empty() { Value::Null } else { json!(text) };
         let say = |path| at(event, path).unwrap_or(&Value::Null);
@@ -331,9 +393,14 @@ fn lines(events: impl Iterator<Item = Value>) -> String {
 
 /// What the flows need: alice may use sudo, and a wrong password makes nobody wait.
 pub(crate) fn prepare() {
-    append("/etc/sudoers", &format!("Defaults !lecture\n{} ALL=(ALL) ALL\n", ALICE.name));
+    allow_sudo();
     let stack = fs::read_to_string("/etc/pam.d/common-auth").expect("Debian's PAM stack");
     let stack = stack.replace("pam_unix.so", "pam_unix.so nodelay");
     assert!(stack.contains("nodelay"), "{stack}");
     fs::write("/etc/pam.d/common-auth", stack).expect("the PAM stack");
+}
+
+/// As Debian has it else: who gives a wrong password waits.
+pub(crate) fn allow_sudo() {
+    append("/etc/sudoers", &format!("Defaults !lecture\n{} ALL=(ALL) ALL\n", ALICE.name));
 }

@@ -4,11 +4,14 @@
 
 #![expect(clippy::expect_used, clippy::indexing_slicing, reason = "tests panic, they do not return errors")]
 
+mod accounts;
 mod auditd;
 mod bursts;
 mod contained;
+mod delays;
 mod flows;
 mod kernel;
+mod libpam;
 mod login;
 mod losses;
 mod merged;
@@ -37,9 +40,14 @@ fn agent(auth: &str) -> (Agent, Private, tempfile::TempDir) {
 }
 
 fn agent_with(config: &str) -> (Agent, Private, tempfile::TempDir) {
+    agent_of(|| Setup::default().config(config), flows::prepare)
+}
+
+/// An agent of this setup, which knows the accounts of a private root that `prepare` has made ready.
+fn agent_of(setup: impl Fn() -> Setup, prepare: impl FnOnce()) -> (Agent, Private, tempfile::TempDir) {
     let folder = tempfile::tempdir().expect("a folder");
-    let private = Private::new(folder.path(), &[ALICE, BOB], flows::prepare);
-    let agent = Agent::with(|| Setup::default().config(config).before(private.see_accounts()));
+    let private = Private::new(folder.path(), &[ALICE, BOB], prepare);
+    let agent = Agent::with(|| setup().before(private.see_accounts()));
     (agent, private, folder)
 }
 

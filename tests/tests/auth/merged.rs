@@ -20,10 +20,12 @@ fn what_both_report_is_told_once_and_names_both() {
         flow.run(&agent, &private, Sources::Both);
     }
     let events = agent.events();
-    let (mut both, mut pam, mut audit) = (0, 0, 0);
+    let (mut both, mut pam, mut audit, mut refused) = (0, 0, 0, 0);
     for event in &events {
         match sources(event).as_slice() {
             ["pam", "audit"] => both += 1,
+            // What refused is no call of libpam.
+            ["pam"] if at(event, "event.action") == Some(&json!("exit")) => refused += 1,
             ["pam"] => pam += 1,
             ["audit"] => {
                 audit += 1;
@@ -38,6 +40,7 @@ fn what_both_report_is_told_once_and_names_both() {
         both > 40 && pam == 0 && audit > 10,
         "{both} by both, {pam} by PAM alone, {audit} by audit alone"
     );
+    assert_eq!(refused, 1, "sudo's end, of who may not");
     assert_eq!(agent.metric("tellwire_audit_records_total", &[("outcome", "merged")]), both);
     // Nothing is counted twice: each record has one line.
     let mut serials = BTreeMap::new();

@@ -13,7 +13,7 @@ use tellwire_tests::{Agent, Child, at, auditing::Auditing, private::Private, run
 
 use crate::{
     ALICE, WRONG,
-    flows::{Flow, Sources, told},
+    flows::{Caller, Flow, Sources, told},
 };
 
 /// A client that asks nobody and keeps nothing.
@@ -33,6 +33,8 @@ const PORT: u16 = 22_022;
 
 const SSHD: &str = "/usr/sbin/sshd";
 
+const CALLER: Caller = Caller { service: "sshd", terminal: "ssh", source: "127.0.0.1" };
+
 /// By a client of sshd.
 pub(crate) const FLOWS: &[Flow] = &[
     Flow {
@@ -46,6 +48,7 @@ pub(crate) const FLOWS: &[Flow] = &[
         ),
         answers: &[("password:", ALICE.password)],
         by: None,
+        caller: CALLER,
         status: 0,
         told: &[
             told("user_auth", "success", ALICE.name, "PAM:authentication", SSHD),
@@ -66,6 +69,7 @@ pub(crate) const FLOWS: &[Flow] = &[
         ),
         answers: &[("password:", WRONG)],
         by: None,
+        caller: CALLER,
         status: 255,
         told: &[
             told("user_auth", "failure", ALICE.name, "PAM:authentication", SSHD),
@@ -86,10 +90,12 @@ pub(crate) const FLOWS: &[Flow] = &[
         ),
         answers: &[],
         by: None,
+        caller: CALLER,
         status: 0,
         told: &[
             told("user_login", "failure", ALICE.name, "login", SSHD),
             told("user_account", "success", ALICE.name, "PAM:accounting", SSHD),
+            told("login_uid_set", "success", ALICE.name, "", SSHD),
             told("user_session_start", "success", ALICE.name, "PAM:session_open", SSHD),
             told("user_session_end", "success", ALICE.name, "PAM:session_close", SSHD),
         ],
@@ -100,6 +106,7 @@ pub(crate) const FLOWS: &[Flow] = &[
         program: ssh!("tw-alice@127.0.0.1", "-o", "PasswordAuthentication=no", "-i", "/root/wrong"),
         answers: &[],
         by: None,
+        caller: CALLER,
         status: 255,
         told: &[told("user_login", "failure", ALICE.name, "login", SSHD)],
     },
@@ -115,6 +122,7 @@ pub(crate) const FLOWS: &[Flow] = &[
         ),
         answers: &[("password:", WRONG)],
         by: None,
+        caller: CALLER,
         status: 255,
         told: &[
             told("user_login", "failure", "", "login", SSHD),
@@ -126,6 +134,7 @@ pub(crate) const FLOWS: &[Flow] = &[
         program: ssh!("root@127.0.0.1", "-o", "PubkeyAuthentication=no", "-o", "NumberOfPasswordPrompts=1"),
         answers: &[("password:", WRONG)],
         by: None,
+        caller: CALLER,
         status: 255,
         told: &[
             told("user_auth", "failure", "root", "PAM:authentication", SSHD),

@@ -191,9 +191,7 @@ fn users_of_a_container_are_told_and_others_are_not() {
 #[test]
 fn nothing_of_a_container_that_is_gone_stays() {
     let agent = Agent::start();
-    let descriptors = || fs::read_dir(format!("/proc/{}/fd", agent.pid())).expect("descriptors").count();
-    let attached = || agent.metric("tellwire_libraries_attached", &[]);
-    let before = (attached(), descriptors());
+    let before = (agent.metric("tellwire_libraries_attached", &[]), descriptors(&agent));
     let folder = agent.subfolder("roots");
     for number in 0..ROOTS {
         let root_folder = folder.join(number.to_string());
@@ -213,12 +211,22 @@ fn nothing_of_a_container_that_is_gone_stays() {
     let seen = agent.metric("tellwire_library_attachments_total", &[("outcome", "attached")]);
     println!("{seen} files of {ROOTS} roots were attached to");
     agent.expect_metric("tellwire_library_attachments_total", &[("outcome", "released")], seen - before.0);
-    // The kernel takes its time for each probe. Those that the test's own questions open come and go.
-    let mut left = descriptors();
-    while left > before.1 + 2 {
+    expect_descriptors(&agent, before.1);
+}
+
+/// How many files the agent has open.
+fn descriptors(agent: &Agent) -> usize {
+    fs::read_dir(format!("/proc/{}/fd", agent.pid())).expect("descriptors").count()
+}
+
+/// Waits until no more files are open than before. The kernel takes its time for each probe. Those that the test's own
+/// questions open come and go.
+fn expect_descriptors(agent: &Agent, before: usize) {
+    let mut left = descriptors(agent);
+    while left > before + 2 {
         let was = left;
         tellwire_tests::until("fewer descriptors are left", || {
-            left = descriptors();
+            left = descriptors(agent);
             (left < was).then_some(())
         });
     }
@@ -228,7 +236,7 @@ fn nothing_of_a_container_that_is_gone_stays() {
 fn a_thousand_containers_of_a_few_images_leave_nothing() {
     let agent = Agent::start();
     let attached = || agent.metric("tellwire_libraries_attached", &[]);
-    let before = attached();
+    let before = (attached(), descriptors(&agent));
     let images: Vec<_> = (0..IMAGES).map(|number| agent.subfolder(&format!("image-{number}"))).collect();
     for image in &images {
         root(image);
@@ -238,8 +246,9 @@ fn a_thousand_containers_of_a_few_images_leave_nothing() {
         drop(round.collect::<Vec<_>>());
     }
     let outcome = |outcome| agent.metric("tellwire_library_attachments_total", &[("outcome", outcome)]);
-    assert!(outcome("attached") > before);
+    assert!(outcome("attached") > before.0);
     agent.expect_metric("tellwire_library_roots", &[], 1);
-    agent.expect_metric("tellwire_libraries_attached", &[], before);
-    assert_eq!(outcome("released"), outcome("attached") - before);
+    agent.expect_metric("tellwire_libraries_attached", &[], before.0);
+    assert_eq!(outcome("released"), outcome("attached") - before.0);
+    expect_descriptors(&agent, before.1);
 }

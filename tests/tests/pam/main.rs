@@ -6,6 +6,7 @@
 
 mod books;
 mod calls;
+mod check;
 mod containers;
 mod helper;
 mod overlay;

@@ -28,7 +28,9 @@ fn ids_that_changed_by_no_call_that_was_seen_show_at_the_exit() {
         child.pid,
         "credentials_changed",
         &json!({
-            "event": {"category": ["iam"], "type": ["change"], "sequence": null, "dataset": "tellwire.privilege"},
+            "event": {
+                "category": ["iam"], "type": ["change"], "sequence": null, "dataset": "tellwire.privilege", "severity": 4,
+            },
             "user.id": "4321",
             "tellwire.credentials": {
                 "old": Ids::ROOT.told(), "new": CHANGED.told(), "evidence": "comparison", "asked": null,

@@ -2,13 +2,20 @@
 
 use std::{os::unix::fs::chown, path::PathBuf};
 
-use rustix::mount::{MountFlags, mount};
+use rustix::{
+    fs::{XattrFlags, setxattr},
+    mount::{MountFlags, mount},
+};
 use serde_json::json;
 use tellwire_tests::{Agent, program, program::Program, sys};
 
 /// The owner of the program, and who runs it.
 const OWNER: u32 = 1234;
 const CALLER: u32 = 1000;
+
+/// `struct vfs_cap_data`, `include/uapi/linux/capability.h` of v6.18: revision 2 with the effective bit, and
+/// `CAP_NET_BIND_SERVICE` permitted.
+const BINDS: [u8; 20] = [1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 
 fn program(name: &str, mode: u32) -> PathBuf {
     let program = Agent::shared().subfolder(name).join("program");
@@ -60,6 +67,33 @@ fn a_set_group_id_program_changes_ids_by_right() {
         json!({"user.id": "1000", "group.id": "1234", "real_group.id": "1000", "saved_group.id": "1234"});
     let exec = json!({"set_id": ["setgid"], "secure": true});
     agent.expect(child.pid, "exec", &json!({"process": process, "tellwire.exec": exec}));
+    assert_eq!(agent.events_of(child.pid, "credentials_changed"), [json!(null); 0]);
+}
+
+/// It brings capabilities, and leaves the ids as they are.
+#[test]
+fn a_program_with_file_capabilities_is_no_attack() {
+    let program = program("file-capabilities", 0o755);
+    setxattr(&program, "security.capability", &BINDS, XattrFlags::empty()).expect("file capabilities");
+    let agent = Agent::shared();
+    let mut child = agent.fork(|| {
+        sys::become_user(CALLER);
+        sys::exec(&program, &["program"])
+    });
+    agent.settle(&mut child);
+    let capabilities = json!(["CAP_NET_BIND_SERVICE"]);
+    agent.expect(
+        child.pid,
+        "exec",
+        &json!({
+            "process": {
+                "user.id": "1000", "real_user.id": "1000", "saved_user.id": "1000",
+                "thread.capabilities": {"effective": capabilities, "permitted": capabilities},
+            },
+            "tellwire.exec": {"set_id": null, "secure": true},
+        }),
+    );
+    agent.expect(child.pid, "exit", &json!({"user.id": "1000"}));
     assert_eq!(agent.events_of(child.pid, "credentials_changed"), [json!(null); 0]);
 }
 

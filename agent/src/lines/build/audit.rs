@@ -56,7 +56,8 @@ pub(crate) fn audit<'a>(frame: &Frame<'a>, reporter: Reporter, users: &mut Users
     }
     line.source = source(message.address.as_deref(), message.hostname.as_deref());
     relate(&mut line);
-    line.group = message.group.clone().map(|name| Group { name });
+    let (id, name) = (message.group_id.map(Id), message.group.clone());
+    line.group = (id.is_some() || name.is_some()).then_some(Group { id, name });
     line.tellwire.auth = Some(Box::new(AuthFacts {
         user_withheld: is_withheld.then_some(true),
         sources: vec!["audit"],

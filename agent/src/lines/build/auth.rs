@@ -6,6 +6,7 @@ use tellwire_ebpf::pam::{Call, Pam as Wire};
 
 use super::{Frame, user};
 use crate::{
+    auth::refusals::Proof,
     enrich::users::Users,
     events::{action::Action, pam::Pam, text::text},
     lines::{
@@ -76,4 +77,26 @@ pub(crate) fn pam<'a>(frame: &Frame<'a>, pam: &Pam<'_>, context: PamContext, use
         sources: vec!["pam"],
     }));
     line
+}
+
+/// Says of a process's end that it refused somebody in spite of a proof.
+pub(crate) fn refused(line: &mut Line<'_>, proof: Proof, transaction: String) {
+    let Proof { service, user, remote_user, terminal, .. } = proof;
+    let told = |text: String| (!text.is_empty()).then_some(text);
+    let [user, remote_user] = [user, remote_user].map(told);
+    line.event.outcome = Some("failure");
+    if let Some(related) = &mut line.related {
+        related.user.extend(user.map(Into::into));
+        related.user.extend(remote_user.clone().map(Into::into));
+        related.user.dedup();
+    }
+    line.tellwire.auth = Some(Box::new(AuthFacts {
+        service: told(service),
+        tty: told(terminal),
+        remote_user,
+        proof: Some(true),
+        transaction: Some(transaction),
+        sources: vec!["pam"],
+        ..AuthFacts::default()
+    }));
 }

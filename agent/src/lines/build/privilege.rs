@@ -48,6 +48,7 @@ pub(crate) fn credentials_changed<'a>(frame: &Frame<'a>, old: Ids, users: &mut U
     let mut line = frame.line(Action::CredentialsChanged, Some("success"), users);
     // The record that showed the change is another event's; this line has no number of its own.
     without_sequence(&mut line);
+    line.event.severity = Some(Action::CredentialsChanged.severity(false) as u8);
     line.tellwire.credentials = Some(Box::new(CredentialFacts {
         old: ids(old),
         new: ids(frame.who.subject.ids),

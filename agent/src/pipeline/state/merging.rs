@@ -11,6 +11,7 @@ use super::{State, audit::Reported, bursts};
 use crate::{
     auth::merge::{AUTHENTICATION, Key, Merge, Told},
     books::Books,
+    enrich::processes::Keys as _,
     events::{self, Event, pam::Pam},
     lines::clock::boot_now,
     pipeline::Outbox,
@@ -35,6 +36,7 @@ impl State {
         books: &Books,
     ) {
         self.meet(ring, header, header.time, outbox, books);
+        self.refusals.call(header.subject.key(), pam);
         let is_reported = books.audit.connected.load(Relaxed) && books.audit.enabled.load(Relaxed);
         let Some(is_success) = pam.is_success().filter(|_| is_reported) else {
             return self.tell_pam(ring, header, pam, None, outbox, books);
