@@ -5,8 +5,6 @@ use std::{path::Path, process::Command};
 use serde_json::{Value, json};
 use tellwire_tests::{runtime, tellwire};
 
-use crate::overlay::library;
-
 /// Mounts an overlay over the folder of the libraries, takes libpam out of it, and runs a program there.
 const WITHOUT: &str = "mount -t tmpfs tmpfs \"$1\" && mkdir \"$1/upper\" \"$1/work\" && \
     mount -t overlay -o \"lowerdir=$2,upperdir=$1/upper,workdir=$1/work\" overlay \"$2\" && rm \"$2\"/libpam.so.* && \
@@ -44,7 +42,7 @@ fn check_says_what_no_libpam_tells() {
 #[test]
 fn check_says_that_a_host_without_libpam_is_not_covered() {
     let scratch = tempfile::tempdir().expect("a folder");
-    let folder = library().parent().map(Path::to_owned).expect("a folder");
+    let folder = runtime::libpam().parent().map(Path::to_owned).expect("a folder");
     let (scratch, folder) = (scratch.path().display().to_string(), folder.display().to_string());
     let unshare = runtime::program("unshare", "util-linux");
     let unshare = unshare.to_str().expect("a path of text");
