@@ -59,6 +59,8 @@ struct Reported {
     proofs: u32,
     /// Proofs or a login: it failed at least once, and that is counted.
     counted: u32,
+    /// Proofs of which the caller has not yet reported that the login failed.
+    unanswered: u32,
     /// A login that failed, and that nothing is known of yet.
     pending: Option<Attempt>,
     last: u64,
@@ -74,16 +76,14 @@ impl Attempts {
     /// Takes a report. Gives what it makes certain.
     pub(crate) fn take(&mut self, report: Report, attempt: Attempt) -> [Option<Outcome>; 2] {
         let mut displaced = None;
-        // sshd has passwords checked in a process of its own, whose parent reports as well.
         let (process, parent) = (attempt.subject.key(), attempt.subject.parent_key());
-        let is_same =
-            |known: &Reported| known.process == process || known.parent == process || known.process == parent;
-        let at = self.recent.iter().rposition(is_same).unwrap_or_else(|| {
+        let at = self.position(process, parent).unwrap_or_else(|| {
             if self.recent.len() == PROCESSES {
                 displaced = self.recent.pop_front().and_then(|oldest| oldest.pending).map(Outcome::Failed);
             }
             let last = attempt.time;
-            self.recent.push_back(Reported { process, parent, proofs: 0, counted: 0, pending: None, last });
+            let (proofs, counted, unanswered, pending) = (0, 0, 0, None);
+            self.recent.push_back(Reported { process, parent, proofs, counted, unanswered, pending, last });
             self.recent.len() - 1
         });
         let Some(known) = self.recent.get_mut(at) else { return [displaced, None] };
@@ -92,6 +92,7 @@ impl Attempts {
             Report::ProofFailed => {
                 known.pending = None;
                 known.proofs += 1;
+                known.unanswered += 1;
                 (known.proofs > known.counted).then(|| {
                     known.counted = known.proofs;
                     Outcome::Failed(attempt)
@@ -109,6 +110,22 @@ impl Attempts {
             }
         };
         [displaced, certain]
+    }
+
+    /// Whether a login that failed is that of a proof that failed before, of which this is the first to say so.
+    pub(crate) fn answers(&mut self, subject: &Subject) -> bool {
+        let at = self.position(subject.key(), subject.parent_key());
+        let Some(known) = at.and_then(|at| self.recent.get_mut(at)) else { return false };
+        let is_answer = known.unanswered > 0;
+        known.unanswered = known.unanswered.saturating_sub(1);
+        is_answer
+    }
+
+    /// sshd has passwords checked in a process of its own, whose parent reports as well.
+    fn position(&self, process: ProcessKey, parent: ProcessKey) -> Option<usize> {
+        self.recent
+            .iter()
+            .rposition(|known| known.process == process || known.parent == process || known.process == parent)
     }
 
     /// Decides logins that failed, of processes that have ended or have been silent; forgets those with nothing pending.
@@ -168,6 +185,22 @@ mod tests {
     fn each_wrong_password_is_one_attempt() {
         let one = [(ProofFailed, 7, 1), (LoginFailed, 7, 1)];
         assert_eq!(failures(&[one, one, one].concat()), (3, 3));
+    }
+
+    #[test]
+    fn a_login_that_failed_answers_one_proof_that_failed_before_it() {
+        let mut attempts = Attempts::default();
+        let login = |attempts: &mut Attempts| {
+            let attempt = attempt(7, 1, 5);
+            let is_answer = attempts.answers(&attempt.subject);
+            attempts.take(LoginFailed, attempt);
+            is_answer
+        };
+        // A key, a password, another key.
+        assert!(!login(&mut attempts));
+        attempts.take(ProofFailed, attempt(8, 7, 5));
+        assert!(login(&mut attempts));
+        assert!(!login(&mut attempts));
     }
 
     #[test]

@@ -28,7 +28,7 @@ impl Parts {
         sink.counter(
             "tellwire_audit_records_total",
             "What became of the audit records: the outcomes add up to tellwire_audit_received_total, but for records \
-             that wait. `merged` are told together with the call of libpam that they report; `out_of_scope` are of processes that are not chosen by `--cgroup`.",
+             that wait. `merged` are told together with the call of libpam that they report, or say once more that it failed; `out_of_scope` are of processes that are not chosen by `--cgroup`.",
             &samples,
         )?;
         sink.counter(

@@ -258,6 +258,22 @@ impl Flow {
         self.expect(agent, before, sources);
     }
 
+    /// What must be told by `sources`.
+    fn rows(&self, sources: Sources) -> impl Iterator<Item = &'static Told> {
+        let mut before: Option<&Told> = None;
+        self.told.iter().filter(move |told| {
+            // Whoever called libpam reports the same attempt once more.
+            let is_same = told.is_failed_login() && before.is_some_and(Told::is_failed_proof);
+            before = Some(told);
+            sources.tell(told) && !(sources == Sources::Both && is_same)
+        })
+    }
+
+    /// How many lines by `sources` say that a login failed.
+    pub(crate) fn failed_logins(&self, sources: Sources) -> usize {
+        self.rows(sources).filter(|told| told.is_failed_login()).count()
+    }
+
     /// Somebody gives a name that is withheld.
     pub(crate) fn is_withheld(&self) -> bool {
         self.told.iter().any(Told::is_withheld)
@@ -286,7 +302,7 @@ impl Flow {
         let all = within_limit(|| {
             let mut events = reported();
             let mut rows = Vec::new();
-            for told in self.told.iter().filter(|told| sources.tell(told)) {
+            for told in self.rows(sources) {
                 missing = format!("{} by {}", told.action, told.program);
                 rows.push((told, events.find(|event| told.is(event, sources))?));
             }
@@ -346,6 +362,14 @@ impl Told {
     /// A name was given that is not told.
     fn is_withheld(&self) -> bool {
         self.user.is_empty() && self.op == "PAM:authentication"
+    }
+
+    fn is_failed_login(&self) -> bool {
+        self.action == "user_login" && self.outcome == "failure"
+    }
+
+    fn is_failed_proof(&self) -> bool {
+        self.op == "PAM:authentication" && self.outcome == "failure"
     }
 
     fn is(&self, event: &Value, sources: Sources) -> bool {

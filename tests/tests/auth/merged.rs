@@ -16,8 +16,10 @@ fn what_both_report_is_told_once_and_names_both() {
     let (agent, private, _folder) = crate::agent_with("");
     agent.expect_metric("tellwire_audit_enabled", &[], 1);
     let _sshd = Sshd::start(&agent, &private);
+    let mut logins = 0;
     for flow in flows::FLOWS.iter().chain(ssh::FLOWS) {
         flow.run(&agent, &private, Sources::Both);
+        logins += flow.failed_logins(Sources::Both);
     }
     let events = agent.events();
     let (mut both, mut pam, mut audit, mut refused) = (0, 0, 0, 0);
@@ -41,7 +43,14 @@ fn what_both_report_is_told_once_and_names_both() {
         "{both} by both, {pam} by PAM alone, {audit} by audit alone"
     );
     assert_eq!(refused, 1, "sudo's end, of who may not");
-    assert_eq!(agent.metric("tellwire_audit_records_total", &[("outcome", "merged")]), both);
+    // A wrong password is one event, though sshd and login report it as a login that failed; a wrong key is sshd's alone.
+    let is_failed_login = |event: &&Value| {
+        at(event, "event.action") == Some(&json!("user_login"))
+            && at(event, "event.outcome") == Some(&json!("failure"))
+    };
+    assert_eq!(events.iter().filter(is_failed_login).count(), logins);
+    let merged = agent.metric("tellwire_audit_records_total", &[("outcome", "merged")]);
+    assert!(merged > both, "{merged} merged, {both} of them with calls");
     // Nothing is counted twice: each record has one line.
     let mut serials = BTreeMap::new();
     for event in &events {

@@ -111,7 +111,7 @@ pub(crate) const FLOWS: &[Flow] = &[
         told: &[told("user_login", "failure", ALICE.name, "login", SSHD)],
     },
     Flow {
-        // sshd does not name it, and libpam's name is withheld.
+        // sshd does not name it, and reports it before it asks for a password, twice. libpam's name is withheld.
         name: "an unknown user",
         program: ssh!(
             "tw-nobody@127.0.0.1",
@@ -125,6 +125,7 @@ pub(crate) const FLOWS: &[Flow] = &[
         caller: CALLER,
         status: 255,
         told: &[
+            told("user_login", "failure", "", "login", SSHD),
             told("user_login", "failure", "", "login", SSHD),
             told("user_auth", "failure", "", "PAM:authentication", SSHD),
         ],

@@ -12,7 +12,7 @@ use crate::{
     auth::merge::{AUTHENTICATION, Key, Merge, Told},
     books::Books,
     enrich::processes::Keys as _,
-    events::{self, Event, pam::Pam},
+    events::{self, Event, action::Action, pam::Pam},
     lines::clock::boot_now,
     pipeline::Outbox,
 };
@@ -54,11 +54,21 @@ impl State {
             Call::ALL.iter().map(|call| operation(*call)).find(|operation| name == Some(operation));
         let (Some(operation), Some(is_success), true) = (operation, message.is_success, self.sees_libpam())
         else {
+            if self.is_told_already(&reported) {
+                return Books::count(&books.audit.merged);
+            }
             return self.tell_audit(reported, outbox, books);
         };
         let key = Key { tgid: reported.record.pid, operation, is_success };
         let told = self.merging.audit(key, Box::new(reported), boot_now());
         self.tell_merged(told, outbox, books);
+    }
+
+    /// A program reports that a login failed, of which its call of libpam told: sshd and login do, by `USER_LOGIN`.
+    fn is_told_already(&mut self, reported: &Reported) -> bool {
+        let is_login = reported.record.kind.action == Action::UserLogin;
+        let has_failed = reported.record.message.is_success == Some(false);
+        is_login && has_failed && self.sees_libpam() && self.attempts.answers(&reported.header.subject)
     }
 
     /// Tells what has waited long enough at `now`, or everything.
