@@ -147,7 +147,8 @@ impl Drop for Private {
 }
 
 impl Account {
-    fn add(self) {
+    /// Makes it, in the root that the process has.
+    pub fn add(self) {
         let Self { name, id, password } = self;
         append("/etc/passwd", &format!("{name}:x:{id}:{id}::/home/{name}:/bin/sh\n"));
         append("/etc/group", &format!("{name}:x:{id}:\n"));

@@ -43,6 +43,32 @@ pub fn exec<A: AsRef<[u8]>>(path: &Path, args: &[A]) -> Value {
     panic!("{}: {}", path.display(), execve(path, args))
 }
 
+/// Has the kernel kill each process that this one becomes or begins, when it ends with this status.
+pub fn kill_at_exit_with(status: u32) -> io::Result<()> {
+    // `struct seccomp_data`, include/uapi/linux/seccomp.h (v6.18): the number at 0, the first argument at 16.
+    const NUMBER: u32 = 0;
+    const ARGUMENT: u32 = 16;
+    // BPF_LD | BPF_W | BPF_ABS, BPF_JMP | BPF_JEQ | BPF_K, BPF_RET | BPF_K: include/uapi/linux/bpf_common.h.
+    const LOAD: u16 = 0x20;
+    const EQUAL: u16 = 0x15;
+    const RETURN: u16 = 0x06;
+    let step = |code, jf, k| libc::sock_filter { code, jt: 0, jf, k };
+    let filter = [
+        step(LOAD, 0, NUMBER),
+        step(EQUAL, 3, u32::try_from(libc::SYS_exit_group).unwrap_or_default()),
+        step(LOAD, 0, ARGUMENT),
+        step(EQUAL, 1, status),
+        step(RETURN, 0, libc::SECCOMP_RET_KILL_PROCESS),
+        step(RETURN, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog { len: 6, filter: filter.as_ptr().cast_mut() };
+    // SAFETY: the kernel copies the filter.
+    match unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Lets Landlock forbid this thread every TCP connect. An error where the kernel does not know how to (before 6.7), or has no Landlock.
 pub fn forbid_connects() -> io::Result<()> {
     // include/uapi/linux/landlock.h (v6.18): `struct landlock_ruleset_attr` up to ABI 4, `LANDLOCK_ACCESS_NET_CONNECT_TCP`.

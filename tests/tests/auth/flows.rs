@@ -10,13 +10,12 @@ use tellwire_tests::{
     Agent, at,
     auditing::Auditing,
     ecs,
-    private::{Account, Private, append},
-    sys,
-    terminal::{self, Answer, HANG_UP},
+    private::{Account, append},
+    terminal::{Answer, HANG_UP},
     until,
 };
 
-use crate::{ALICE, BOB, WRONG};
+use crate::{ALICE, BOB, WRONG, place::Place};
 
 /// One line that must be there.
 pub(crate) struct Told {
@@ -252,9 +251,9 @@ fn every_login_is_reported() {
 
 impl Flow {
     /// Does it, and waits for what must be told of it by `sources`.
-    pub(crate) fn run(&self, agent: &Agent, private: &Private, sources: Sources) {
+    pub(crate) fn run(&self, agent: &Agent, place: &impl Place, sources: Sources) {
         let before = agent.events().len();
-        self.go(agent, private);
+        self.go(agent, place);
         self.expect(agent, before, sources);
     }
 
@@ -280,15 +279,8 @@ impl Flow {
     }
 
     /// Does it, to its end.
-    pub(crate) fn go(&self, agent: &Agent, private: &Private) {
-        let child = private.fork(agent, || {
-            terminal::run(self.program, self.answers, || {
-                if let Some(id) = self.by {
-                    sys::become_user(id);
-                }
-            })
-        });
-        let end = child.join();
+    pub(crate) fn go(&self, agent: &Agent, place: &impl Place) {
+        let end = place.start(agent, self).join();
         let status = end["status"].as_i64().unwrap_or(GIVEN_UP);
         let is_right = status == self.status || (self.status == GIVEN_UP && status != 0);
         assert!(is_right, "{}: {end}", self.name);

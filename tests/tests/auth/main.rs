@@ -15,6 +15,7 @@ mod libpam;
 mod login;
 mod losses;
 mod merged;
+mod place;
 mod releases;
 mod runc;
 mod secrets;

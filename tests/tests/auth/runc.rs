@@ -1,57 +1,103 @@
-//! Logins in a container of a real runc, which libpam reports to the kernel from namespaces of its own.
+//! Logins of every kind in a container of a real runc, which libpam reports to the kernel from namespaces of its own.
 
-use std::fs;
+use std::{fs, os::unix::fs::chroot, path::Path};
 
-use serde_json::json;
+use rustix::process::chdir;
+use serde_json::{Value, json};
 use tellwire_tests::{
-    Agent,
+    Agent, Overlay, at,
     auditing::Auditing,
-    debian, oci,
+    debian, fork, oci,
     runtime::{self, Cgroups},
+    until,
 };
 
-use crate::releases::PACKAGES;
+use crate::{
+    ALICE, BOB,
+    flows::{self, Sources},
+    place::Container,
+    releases::PACKAGES,
+    ssh,
+};
 
 const ID: &str = "jailed";
 
+/// What engines grant by default, as far as these programs need it.
+const CAPABILITIES: &[&str] = &[
+    "CAP_AUDIT_WRITE",
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_KILL",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_SETGID",
+    "CAP_SETPCAP",
+    "CAP_SETUID",
+    "CAP_SYS_CHROOT",
+];
+
+/// Users of the container are no users of the machine: their names are told since its own passwd file has them.
 #[test]
-fn a_session_in_a_container_of_runc_is_told_once_and_names_both_sources() {
-    let root = debian::root("trixie", PACKAGES);
+fn every_login_in_a_container_of_runc_is_told_once_and_names_both_sources() {
+    let image = debian::root("trixie", PACKAGES);
     let _auditing = Auditing::on();
     let agent = Agent::start();
     agent.expect_metric("tellwire_audit_enabled", &[], 1);
     let cgroups = Cgroups::of(agent.cgroup());
+    let root = Overlay::new(agent.folder(), ID, &image);
+    fork(|| prepare(&root.0)).join();
     let bundle = agent.subfolder(ID);
-    let mut config = oci::config(&root, &cgroups.path(ID), &["/usr/bin/sleep", "600"]);
-    // What engines grant by default, as far as su needs it.
-    let capabilities = ["CAP_AUDIT_WRITE", "CAP_SETGID", "CAP_SETUID", "CAP_DAC_OVERRIDE"];
-    config["process"]["capabilities"] =
-        json!({ "bounding": capabilities, "effective": capabilities, "permitted": capabilities });
-    // Other tests have it mounted, so that it cannot be made read-only; what su writes goes to the places below.
-    config["root"]["readonly"] = json!(false);
-    for place in ["/dev", "/run", "/var/log"] {
-        oci::mount(&mut config, oci::scratch(place));
-    }
-    fs::write(bundle.join("config.json"), config.to_string()).expect("the bundle's configuration");
-    let runc = |args: &[&str]| runtime::run(oci::runc(&bundle.join("state")).args(args));
-    // The machine's own, and then the container's: it is known before somebody logs in.
-    agent.expect_metric("tellwire_libraries_attached", &[], 1);
+    let config = config(&root.0, &cgroups).to_string();
+    fs::write(bundle.join("config.json"), config).expect("the bundle's configuration");
+    let container = Container { id: ID, state: bundle.join("state") };
+    let runc = |args: &[&str]| runtime::run(oci::runc(&container.state).args(args));
     runc(&["run", "--detach", "--bundle", bundle.to_str().expect("a path of text"), ID]);
+    // The machine's own, and the container's: it is known before somebody logs in.
     agent.expect_metric("tellwire_libraries_attached", &[], 2);
-    runc(&["exec", ID, "/usr/bin/su", "nobody", "--shell", "/usr/bin/true"]);
-    for action in ["pam_authenticate", "pam_account", "pam_session_open", "pam_session_close"] {
-        agent.expect(
-            None,
-            action,
-            &json!({
-                "event.outcome": "success",
-                "user.name": "nobody",
-                "container.id": ID,
-                "process.executable": "/usr/bin/su",
-                "tellwire.auth.service": "su",
-                "tellwire.auth.sources": ["pam", "audit"],
-            }),
-        );
+    let port = ssh::PORT.to_string();
+    until("sshd", || {
+        let mut scan = oci::runc(&container.state);
+        let keys = scan.args(["exec", ID, "ssh-keyscan", "-p", &port, "127.0.0.1"]).output().expect("runc");
+        (!keys.stdout.is_empty()).then_some(())
+    });
+    for flow in flows::FLOWS.iter().chain(ssh::FLOWS) {
+        flow.run(&agent, &container, Sources::Both);
     }
     runc(&["delete", "--force", ID]);
+    let logins = agent.events().into_iter().filter(|event| at(event, "tellwire.auth.sources").is_some());
+    for login in logins {
+        assert_eq!(at(&login, "container.id"), Some(&json!(ID)), "{login}");
+    }
+}
+
+/// Accounts, and what the flows need; in the image's root directory, by a process that ends.
+fn prepare(root: &Path) {
+    chroot(root).expect("the root");
+    chdir("/").expect("the root");
+    for account in [ALICE, BOB] {
+        account.add();
+    }
+    flows::prepare();
+    ssh::keys();
+}
+
+/// sshd is what the container runs.
+fn config(root: &Path, cgroups: &Cgroups) -> Value {
+    let daemon = ssh::daemon();
+    let run = ["sh", "-c", "mkdir /run/sshd && exec \"$@\"", "sh"];
+    let args: Vec<_> = run.into_iter().chain(daemon.iter().map(String::as_str)).collect();
+    let mut config = oci::config(root, &cgroups.path(ID), &args);
+    config["process"]["noNewPrivileges"] = json!(false);
+    config["process"]["capabilities"] =
+        json!({ "bounding": CAPABILITIES, "effective": CAPABILITIES, "permitted": CAPABILITIES });
+    config["root"]["readonly"] = json!(false);
+    for place in ["/dev", "/run"] {
+        oci::mount(&mut config, oci::scratch(place));
+    }
+    let terminals = ["newinstance", "ptmxmode=0666", "mode=0620", "gid=5"];
+    let terminals =
+        json!({ "destination": "/dev/pts", "type": "devpts", "source": "devpts", "options": terminals });
+    oci::mount(&mut config, terminals);
+    config
 }

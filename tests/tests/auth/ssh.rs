@@ -29,7 +29,7 @@ macro_rules! ssh {
 pub(crate) use ssh;
 
 /// On a loopback of its own.
-const PORT: u16 = 22_022;
+pub(crate) const PORT: u16 = 22_022;
 
 const SSHD: &str = "/usr/sbin/sshd";
 
@@ -179,11 +179,8 @@ impl Sshd {
     /// The same in a cgroup of its own.
     pub(crate) fn start_in(agent: &Agent, private: &Private, cgroup: Option<&Path>) -> Self {
         private.fork(agent, keys).join();
-        let port = PORT.to_string();
-        let options =
-            ["UsePAM=yes", "KbdInteractiveAuthentication=no", "PermitRootLogin=no", "MaxStartups=100"];
-        let options = options.iter().flat_map(|option| ["-o", option]);
-        let arguments: Vec<_> = [SSHD, "-D", "-p", &port].into_iter().chain(options).collect();
+        let daemon = daemon();
+        let arguments: Vec<_> = daemon.iter().map(String::as_str).collect();
         let daemon = private.fork(agent, || {
             if let Some(cgroup) = cgroup {
                 fs::write(cgroup.join("cgroup.procs"), "0").expect("moving there");
@@ -199,7 +196,15 @@ impl Sshd {
     }
 }
 
-fn keys() {
+/// sshd, in the foreground.
+pub(crate) fn daemon() -> Vec<String> {
+    let options = ["UsePAM=yes", "KbdInteractiveAuthentication=no", "PermitRootLogin=no", "MaxStartups=100"];
+    let options = options.iter().flat_map(|option| ["-o", option]).map(ToOwned::to_owned);
+    [SSHD, "-D", "-p"].map(ToOwned::to_owned).into_iter().chain([PORT.to_string()]).chain(options).collect()
+}
+
+/// In the root that the process has.
+pub(crate) fn keys() {
     fs::create_dir_all("/run/sshd").expect("a folder");
     for name in ["right", "wrong", "wrong2", "wrong3"] {
         let path = format!("/root/{name}");

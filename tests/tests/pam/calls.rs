@@ -1,7 +1,7 @@
 //! What the line of each call says.
 
 use serde_json::json;
-use tellwire_tests::{Agent, Setup, at};
+use tellwire_tests::{Agent, Setup, at, sys};
 
 use crate::helper::{Form, command, lines, run, settle};
 
@@ -173,4 +173,20 @@ fn where_returns_are_not_probed_calls_are_told_without_results_and_the_agent_say
     agent.expect_metric("tellwire_auth_sessions", &[("service", "sshd")], 0);
     let stopped = agent.stop();
     assert!(stopped.status.success(), "{:?}", stopped.log);
+}
+
+/// Stands for a kernel that ends confined programs where a return is probed, as some from 6.11 to 6.13: the child by which the agent
+/// tries that out is killed when it says that it came back.
+#[test]
+fn where_a_confined_program_does_not_come_back_returns_are_not_probed_and_the_agent_says_so() {
+    // `RETURNED`, agent/src/kernel/uretprobe.rs.
+    const CAME_BACK: u32 = 42;
+    let killed = || sys::kill_at_exit_with(CAME_BACK);
+    let agent = Agent::with(|| Setup::default().before(killed));
+    let (status, body) = agent.get("/readyz");
+    let reason = "pam_results is not attached: a confined process does not come back";
+    assert!(status == 200 && body.contains(reason), "{body}");
+    agent.expect_metric("tellwire_probe_attached", &[("probe", "pam_results")], 0);
+    let pid = run(&agent, "sshd", "root", &["auth"]);
+    agent.expect(pid, "pam_authenticate", &json!({"event.outcome": "unknown", "user.name": "root"}));
 }
