@@ -112,7 +112,10 @@ impl Field {
             let is_literal = quote == b"'";
             return Some(Self { name, value, is_in_query, is_literal, is_amid });
         }
-        let end = if separator == b':' && !is_quoted {
+        // Whatever ends a value: a bracket does, and is the marker's own.
+        let end = if value.starts_with(MARKER) {
+            MARKER.len()
+        } else if separator == b':' && !is_quoted {
             let line = end_of(value, |byte| {
                 matches!(byte, b'\r' | b'\n') || Some(byte) == previous.filter(|byte| is_quote(*byte))
             });
@@ -191,9 +194,6 @@ fn closing_quote(inner: &[u8], quote: &[u8]) -> usize {
 
 /// Where a value without quotes ends: that depends on what its field stands in.
 fn bare_end(value: &[u8], previous: Option<u8>, is_first: bool, name: &[u8]) -> usize {
-    if value.starts_with(MARKER) {
-        return MARKER.len();
-    }
     if is_first && (name.starts_with(b"-") || is_upper_name(name)) {
         return value.len();
     }

@@ -274,3 +274,9 @@ fn rules_travel_as_bits_and_have_names_of_their_own() {
         assert_eq!(RuleSet::from_bits(rules.bits() | 1 << 31).iter().collect::<Vec<_>>(), [*rule]);
     }
 }
+#[test]
+fn a_marker_is_a_value_of_its_own_wherever_it_stands() {
+    let redacted = redactor().args(b"password'::", b"sh", false).unwrap();
+    assert_eq!(redacted.bytes, b"password':[redacted]");
+    assert_eq!(redactor().args(&redacted.bytes, b"sh", false), None);
+}
