@@ -157,6 +157,15 @@ mod programs {
         0
     }
 
+    /// hook: `sched_process_exec`, a third time.
+    #[raw_tracepoint(tracepoint = "sched_process_exec")]
+    pub fn process_exec_once_more(ctx: RawTracePointContext) -> i32 {
+        if kernel::is_preemptible() {
+            let _nothing_to_tell = on_exec::<true>(&ctx);
+        }
+        0
+    }
+
     #[inline(always)]
     fn on_exec<const LOOPS: bool>(ctx: &RawTracePointContext) -> Option<()> {
         // SAFETY: the tracepoint has three arguments.

@@ -104,6 +104,15 @@ mod programs {
         0
     }
 
+    /// hook: `sched_process_fork`, a third time.
+    #[raw_tracepoint(tracepoint = "sched_process_fork")]
+    pub fn process_fork_once_more(ctx: RawTracePointContext) -> i32 {
+        if kernel::is_preemptible() {
+            let _nothing_to_tell = on_fork(&ctx);
+        }
+        0
+    }
+
     #[inline(always)]
     fn on_fork(ctx: &RawTracePointContext) -> Option<()> {
         // SAFETY: the tracepoint has two arguments.
@@ -156,6 +165,15 @@ mod programs {
     /// hook: `sched_process_exit`, once more: see [`crate::again`].
     #[raw_tracepoint(tracepoint = "sched_process_exit")]
     pub fn process_exit_again(ctx: RawTracePointContext) -> i32 {
+        if kernel::is_preemptible() {
+            let _nothing_to_tell = on_exit(&ctx);
+        }
+        0
+    }
+
+    /// hook: `sched_process_exit`, a third time.
+    #[raw_tracepoint(tracepoint = "sched_process_exit")]
+    pub fn process_exit_once_more(ctx: RawTracePointContext) -> i32 {
         if kernel::is_preemptible() {
             let _nothing_to_tell = on_exit(&ctx);
         }

@@ -85,6 +85,7 @@ pub(crate) const PROBES: &[Probe] = &[
         alternatives: &[by_raw_tracepoint(&[
             raw("process_exit", "sched_process_exit"),
             again("process_exit_again", &Hook::RawTracepoint("sched_process_exit")),
+            again("process_exit_once_more", &Hook::RawTracepoint("sched_process_exit")),
         ])],
     },
     Probe {
@@ -93,6 +94,7 @@ pub(crate) const PROBES: &[Probe] = &[
         alternatives: &[by_raw_tracepoint(&[
             raw("process_fork", "sched_process_fork"),
             again("process_fork_again", &Hook::RawTracepoint("sched_process_fork")),
+            again("process_fork_once_more", &Hook::RawTracepoint("sched_process_fork")),
         ])],
     },
     Probe {
@@ -102,6 +104,7 @@ pub(crate) const PROBES: &[Probe] = &[
             by_raw_tracepoint(&[
                 raw("process_exec", "sched_process_exec"),
                 again("process_exec_again", &Hook::RawTracepoint("sched_process_exec")),
+                again("process_exec_once_more", &Hook::RawTracepoint("sched_process_exec")),
             ]),
             // Before 5.17.
             Alternative {
