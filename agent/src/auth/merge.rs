@@ -16,8 +16,8 @@ pub(crate) const AUTHENTICATION: &str = "authentication";
 /// What waits at the most; beyond, the oldest is told at once.
 const WAITING: usize = 1024;
 
-/// How long one waits, in nanoseconds.
-const PATIENCE: u64 = 250_000_000;
+/// How long one waits, in nanoseconds: the kernel hands records over by a thread of its own, late on a busy machine.
+const PATIENCE: u64 = 1_000_000_000;
 
 /// How long the record of a proof that failed waits, while its process runs.
 const FAILED: u64 = 10_000_000_000;

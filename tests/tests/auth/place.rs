@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use tellwire_tests::{Agent, Child, private::Private, runtime, sys, terminal};
+use tellwire_tests::{Agent, Child, oci, private::Private, runtime, sys, terminal};
 
 use crate::flows::Flow;
 
@@ -28,6 +28,12 @@ pub(crate) struct Container {
     pub(crate) id: &'static str,
     /// runc's own folder.
     pub(crate) state: PathBuf,
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        let _gone = oci::runc(&self.state).args(["delete", "--force", self.id]).output();
+    }
 }
 
 impl Place for Container {
