@@ -9,7 +9,12 @@ use tellwire_ebpf::{
     wire::Subject,
 };
 
-use super::{container::Container, containers::Containers, credentials::Expected, entity::EntityId};
+use super::{
+    container::Container,
+    containers::Containers,
+    credentials::{Expected, Privileges},
+    entity::EntityId,
+};
 use crate::{events::text::text, host::HostRoot, redact::Redactor};
 
 /// `PROC_PID_INIT_INO`, `include/linux/proc_ns.h` (v3.8 to v6.18): a process that is elsewhere is in a container,
@@ -40,8 +45,8 @@ pub(crate) struct Process {
     pub(crate) executable: Option<Arc<str>>,
     /// Where it is asked for.
     pub(crate) command_line: Option<Arc<str>>,
-    /// Effective capabilities at its last exec, or at that of the process that it was forked from.
-    pub(crate) capabilities: Option<u64>,
+    /// At its last exec, or at that of the process that it was forked from.
+    pub(crate) privileges: Option<Privileges>,
     pub(crate) vpid: Option<u32>,
     pub(crate) expected: Expected,
     /// The login uid and the audit session as of its last record; `u32::MAX` where never set.
@@ -155,7 +160,7 @@ impl Processes {
     pub(crate) fn fork(&mut self, child: &Subject, fork: &Fork, time: u64, containers: &Containers) {
         let inherited = self.get(child.parent_key()).map(|parent| {
             let container = (parent.container.clone(), parent.cgroups, parent.pid_namespace);
-            let image = (parent.executable.clone(), parent.command_line.clone(), parent.capabilities);
+            let image = (parent.executable.clone(), parent.command_line.clone(), parent.privileges);
             (image, container)
         });
         let key = child.key();
@@ -169,7 +174,7 @@ impl Processes {
             process.find_container(containers);
         }
         if let Some((image, (container, cgroups, pid_namespace))) = inherited {
-            (process.executable, process.command_line, process.capabilities) = image;
+            (process.executable, process.command_line, process.privileges) = image;
             if cgroups == process.cgroups && pid_namespace == fork.pid_namespace {
                 process.container = container;
             }
@@ -181,7 +186,7 @@ impl Processes {
         let Some(process) = self.meet(subject, time, containers) else { return };
         process.executable = Some(Arc::clone(&image.executable));
         process.command_line.clone_from(&image.command_line);
-        process.capabilities = Some(image.capabilities);
+        process.privileges = Some(image.privileges);
         process.vpid = Some(image.vpid);
         if process.pid_namespace != image.pid_namespace {
             process.pid_namespace = image.pid_namespace;
@@ -292,7 +297,7 @@ impl Processes {
             name: name.unwrap_or_else(|| comm(subject)),
             executable: None,
             command_line: None,
-            capabilities: None,
+            privileges: None,
             vpid: None,
             expected: Expected::new(subject.ids, time),
             login: (subject.login_uid, subject.session_id),
@@ -321,8 +326,7 @@ impl Processes {
 pub(crate) struct Image {
     pub(crate) executable: Arc<str>,
     pub(crate) command_line: Option<Arc<str>>,
-    /// Effective.
-    pub(crate) capabilities: u64,
+    pub(crate) privileges: Privileges,
     pub(crate) vpid: u32,
     /// Inode number.
     pub(crate) pid_namespace: u32,

@@ -62,7 +62,7 @@ actions! {
     Setgroups = "setgroups", "privilege", "iam", "change", "setgroups(2).";
     Capset = "capset", "privilege", "iam", "change", "capset(2).";
     CredentialsChanged = "credentials_changed", "privilege", "iam", "change",
-        "A process has other ids than it had, by no call that was seen and no set-id program.";
+        "A process has other ids than it had, by no call that was seen and no set-id program, or a bounding set that grew.";
     PamAuthenticate = "pam_authenticate", "auth", "authentication", "info",
         "A program had PAM check a proof of who somebody is, such as a password.";
     PamAccount = "pam_account", "auth", "authentication", "info",

@@ -9,7 +9,8 @@ use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
-use serde_json::Value;
+use serde_json::{Value, json};
+use tellwire_ebpf::{exec::Exec, wire::Header};
 use tokio::sync::mpsc;
 
 use super::{Outbox, Selection, State, recording::records};
@@ -17,6 +18,7 @@ use crate::{
     books::{Books, Sequences},
     config::{Output, Profile},
     enrich::{containers::Containers, processes::Processes, users::Users},
+    events::{self, Event},
     host::HostRoot,
     lines::{
         clock::Clock,
@@ -104,12 +106,52 @@ async fn records_that_are_cut_give_errors_that_are_counted() {
     assert!(lines.lines().count() < whole.len());
 }
 
+/// What an exploit does that is root in a container: nothing of its ids changes.
+#[tokio::test]
+async fn an_exec_with_a_bounding_set_that_grew_is_told_with_what_it_was() {
+    const SYS_ADMIN: u64 = 1 << 21;
+    let bounding = size_of::<Header>() + std::mem::offset_of!(Exec, capabilities.bounding);
+    let bounding = bounding..bounding + size_of::<u64>();
+    let recording = fs::read(Path::new(TESTDATA).join("shell.rec")).unwrap();
+    let changed = |recording: &[u8]| -> Vec<Value> {
+        let lines = replay(recording, Profile::Full, &Books::default());
+        let lines = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        lines.filter(|line| line["event"]["action"] == "credentials_changed").collect()
+    };
+    assert_eq!(changed(&recording).len(), 0);
+    // The shell and what became it have less than what the shell runs then.
+    let (mut lowered, mut execs) = (Vec::new(), 0);
+    for (ring, record) in records(&recording) {
+        let mut record = record.to_vec();
+        if matches!(events::decode(&record), Ok((_, Event::Exec(_)))) {
+            execs += 1;
+            if execs <= 2 {
+                let set = u64::from_le_bytes(record[bounding.clone()].try_into().unwrap());
+                record[bounding.clone()].copy_from_slice(&(set & !SYS_ADMIN).to_le_bytes());
+            }
+        }
+        lowered.push(ring as u8);
+        lowered.extend(u32::try_from(record.len()).unwrap().to_le_bytes());
+        lowered.extend(&record);
+    }
+    let told = changed(&lowered);
+    assert_eq!(told.len(), execs - 2);
+    for line in told {
+        let [old, new] = ["old", "new"].map(|side| {
+            let bounding = line["tellwire"]["credentials"][side]["bounding"].as_array().unwrap();
+            bounding.contains(&json!("CAP_SYS_ADMIN"))
+        });
+        assert!(!old && new, "{line}");
+        assert_eq!(line["event"]["severity"], 4);
+    }
+}
+
 #[test]
 fn sequences_of_a_recording_have_no_gap() {
     let recording = fs::read(Path::new(TESTDATA).join("shell.rec")).unwrap();
     let mut sequences = Sequences::default();
     for (ring, record) in records(&recording) {
-        sequences.take(ring, &crate::events::decode(record).unwrap().0);
+        sequences.take(ring, &events::decode(record).unwrap().0);
     }
     assert_eq!(sequences.gaps(), 0);
 }

@@ -7,6 +7,7 @@ mod containers;
 mod merging;
 mod network;
 mod own;
+mod privilege;
 
 use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
@@ -15,12 +16,11 @@ use std::{
 
 use tellwire_ebpf::{
     cgroup::Cgroup,
-    privilege,
-    wire::{Header, Kind, Ring, Subject},
+    wire::{Header, Kind, Ring},
 };
 use tokio::sync::mpsc;
 
-use self::{containers::Inventory, merging::Merging};
+use self::{containers::Inventory, merging::Merging, privilege::privileges};
 use super::{Judge, Outbox, Removed, folds::Folds};
 use crate::{
     auth::{attempts::Attempts, bursts::Bursts, refusals::Refusals},
@@ -208,24 +208,15 @@ impl State {
         let image = Image {
             executable: Arc::clone(&texts.executable),
             command_line: texts.command_line.clone(),
-            capabilities: exec.wire.capabilities.effective,
+            privileges: privileges(exec),
             vpid: exec.wire.vpid,
             pid_namespace: exec.wire.namespaces.pid,
         };
+        let before = self.processes.get(subject.key()).and_then(|process| process.privileges);
         self.processes.exec(subject, &image, header.time, &self.containers);
         let who = Who::new(subject, &self.processes, &self.containers);
         self.container_begun(ring, header, &who, outbox, books);
-        // A set-id program changes ids by right; any other must not.
-        if exec.is_set_id() || exec.has(tellwire_ebpf::exec::Exec::FLAG_SECURE) {
-            if let Some(process) = self.processes.get_mut(subject.key()) {
-                process.expected.exec(subject.ids, header.time);
-            }
-        } else {
-            self.compare(ring, header, header.time, outbox, books);
-            if let Some(process) = self.processes.get_mut(subject.key()) {
-                process.expected.exec(subject.ids, header.time);
-            }
-        }
+        self.compare_exec(ring, header, exec, before, outbox, books);
         if !outbox.wants(Action::Exec, books) {
             return;
         }
@@ -243,7 +234,7 @@ impl State {
         let parent = subject.parent_key();
         let lineage = Lineage::new(
             self.processes.ancestors(parent),
-            self.processes.get(parent).and_then(|parent| parent.capabilities),
+            self.processes.get(parent).and_then(|parent| parent.privileges).map(|parent| parent.effective),
         );
         let mut line = build::exec(&frame, exec, &texts, lineage, self.all_capabilities, &mut self.users);
         line.tellwire.login = build::login(&frame, Action::Exec, &self.processes, &mut self.users);
@@ -251,59 +242,11 @@ impl State {
         outbox.put(Action::Exec, &line, ring, (header.time, self.clock.wall(header.time)), books);
     }
 
-    fn credentials(
-        &mut self,
-        ring: Ring,
-        header: &Header,
-        call: privilege::Call,
-        record: &privilege::Credentials,
-        outbox: &mut Outbox,
-        books: &Books,
-    ) {
-        let subject = &header.subject;
-        // What the thread had before its call is held against what it should have had.
-        let before = Subject { ids: record.old, ..*subject };
-        let before = Header { subject: before, ..*header };
-        self.meet(ring, &before, header.time.saturating_sub(1), outbox, books);
-        if let Some(process) = self.processes.get_mut(subject.key()) {
-            process.expected.set(subject.tid, subject.tid == subject.tgid, subject.ids, header.time);
-        }
-        if is_unchanged(subject, record)
-            && let Some(why) = outbox.selection.unchanged_left_out()
-        {
-            return books.leave_out(Action::of_call(call), why);
-        }
-        self.line(
-            ring,
-            header,
-            What::call(Action::of_call(call), record.error),
-            outbox,
-            books,
-            |frame, _, users| build::credentials(frame, call, record, users),
-        );
-    }
-
     /// Sees to it that the subject is in the table, and compares its ids with what they should be.
     fn meet(&mut self, ring: Ring, header: &Header, at: u64, outbox: &mut Outbox, books: &Books) {
         if self.processes.meet(&header.subject, at, &self.containers).is_some() {
             self.compare(ring, header, at, outbox, books);
         }
-    }
-
-    /// Tells ids that changed by nothing that was seen.
-    fn compare(&mut self, ring: Ring, header: &Header, at: u64, outbox: &mut Outbox, books: &Books) {
-        let Subject { tid, tgid, ids, .. } = header.subject;
-        let Some(process) = self.processes.get_mut(header.subject.key()) else { return };
-        let Some(old) = process.expected.check(tid, tid == tgid, ids, at) else { return };
-        Books::add(&books.derived, Action::CredentialsChanged as usize);
-        self.line(
-            ring,
-            header,
-            What::success(Action::CredentialsChanged),
-            outbox,
-            books,
-            |frame, _, users| build::credentials_changed(frame, old, users),
-        );
     }
 
     /// Makes the line of what happened, if it is wanted.
@@ -385,15 +328,6 @@ struct Told<'a> {
     action: Action,
     who: &'a Who,
     marks: Marks,
-}
-
-/// Whether a call succeeded and left everything as it was.
-fn is_unchanged(after: &Subject, record: &privilege::Credentials) -> bool {
-    record.error == 0
-        && record.old == after.ids
-        // Of groups the number is known, and as many can be others.
-        && (record.call != privilege::Call::Setgroups as u32 || record.old_groups + record.new_groups == 0)
-        && record.old_capabilities == record.new_capabilities
 }
 
 fn command_line(exec: &Exec<'_>) -> String {

@@ -67,6 +67,30 @@ fn the_c_library_s_call_changes_every_thread_and_explains_it() {
     child.join();
 }
 
+/// login of util-linux does so: its child has a saved group of its own.
+#[test]
+fn an_exec_gives_saved_ids_up_and_takes_those_of_the_thread_that_calls_it() {
+    let agent = Agent::shared();
+    let program = agent.subfolder("saved-ids").join("program");
+    Program::Exit(0).write(&program);
+    let mut saved = agent.fork(|| {
+        sys::credential_call(libc::SYS_setresgid, [0, 0, 4321]).expect("root may");
+        sys::exec(&program, &["program"])
+    });
+    let mut of_a_thread = agent.fork(|| {
+        let thread = thread::spawn(move || {
+            sys::credential_call(libc::SYS_setresgid, [4321; 3]).expect("root may");
+            sys::exec(&program, &["program"])
+        });
+        thread.join().map(drop).expect("it becomes the program");
+    });
+    for (child, gid) in [(&mut saved, "0"), (&mut of_a_thread, "4321")] {
+        agent.settle(child);
+        agent.expect(child.pid, "exec", &json!({"process.group.id": gid}));
+        assert_eq!(agent.events_of(child.pid, "credentials_changed"), [json!(null); 0]);
+    }
+}
+
 #[test]
 fn a_user_namespace_is_no_change_and_ids_are_the_host_s() {
     let agent = Agent::shared();

@@ -4,7 +4,7 @@ use tellwire_ebpf::{privilege, wire::Ids};
 
 use super::{Frame, sets, without_sequence};
 use crate::{
-    enrich::users::Users,
+    enrich::{credentials::Privileges, users::Users},
     events::action::Action,
     lines::{
         Line,
@@ -43,18 +43,26 @@ pub(crate) fn credentials<'a>(
     line
 }
 
-/// Ids that changed by nothing that was seen.
-pub(crate) fn credentials_changed<'a>(frame: &Frame<'a>, old: Ids, users: &mut Users) -> Line<'a> {
+/// Ids that changed by nothing that was seen, or privileges before and after that no call leads to.
+pub(crate) fn credentials_changed<'a>(
+    frame: &Frame<'a>,
+    old: Ids,
+    gained: Option<(Privileges, Privileges)>,
+    users: &mut Users,
+) -> Line<'a> {
     let mut line = frame.line(Action::CredentialsChanged, Some("success"), users);
     // The record that showed the change is another event's; this line has no number of its own.
     without_sequence(&mut line);
     line.event.severity = Some(Action::CredentialsChanged.severity(false) as u8);
-    line.tellwire.credentials = Some(Box::new(CredentialFacts {
-        old: ids(old),
-        new: ids(frame.who.subject.ids),
-        asked: Vec::new(),
-        evidence: "comparison",
-    }));
+    let (mut old, mut new) = (ids(old), ids(frame.who.subject.ids));
+    if let Some((before, now)) = gained {
+        for (credentials, privileges) in [(&mut old, before), (&mut new, now)] {
+            credentials.bounding = Some(names::capabilities(privileges.bounding));
+            credentials.user_namespace = Some(privileges.user_namespace);
+        }
+    }
+    line.tellwire.credentials =
+        Some(Box::new(CredentialFacts { old, new, asked: Vec::new(), evidence: "comparison" }));
     line
 }
 
@@ -91,5 +99,7 @@ fn ids(ids: Ids) -> Credentials {
         fsgid: Id(fsgid),
         groups: None,
         capabilities: None,
+        bounding: None,
+        user_namespace: None,
     }
 }

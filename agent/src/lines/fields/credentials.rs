@@ -33,4 +33,10 @@ pub(crate) struct Credentials {
     pub(crate) groups: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) capabilities: Option<Capabilities>,
+    /// The capabilities that it can come to have: the bounding set, where that grew, which no call can do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) bounding: Option<Vec<&'static str>>,
+    /// Inode number of the user namespace that the bounding set is of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) user_namespace: Option<u32>,
 }
