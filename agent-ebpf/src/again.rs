@@ -4,7 +4,7 @@
 //! interrupt could come in between, and nobody calls exec in one. Since 7.0 ("tracing: Guard `__DECLARE_TRACE()` use of
 //! `__DO_TRACE_CALL()` with SRCU-fast") tracepoints leave preemption on: whoever runs next on that CPU execs unseen. The
 //! second program is another one to the kernel, and tells what the first has not; a third what comes between while the second is at
-//! work, which was one exec in some thousands of storms on an emulated machine. They are only loaded on such kernels.
+//! work, as was one exec of 200 at once on an emulated machine. They are only loaded on such kernels.
 
 use aya_ebpf::{bindings::BPF_NOEXIST, macros::map, maps::LruHashMap};
 

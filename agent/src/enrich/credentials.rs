@@ -54,7 +54,7 @@ impl Expected {
         if time < self.since {
             return None;
         }
-        let own = self.threads.iter().find(|(thread, _)| *thread == caller).map(|(_, ids)| *ids);
+        let own = self.own(caller);
         let expected = own.unwrap_or(self.ids);
         let after = |Ids { uid, gid, euid, egid, .. }| Ids {
             uid,
@@ -71,12 +71,17 @@ impl Expected {
         (after(expected) != ids && !is_inherited).then_some(expected)
     }
 
+    /// Ids of a thread that differ from the leader's.
+    fn own(&self, tid: u32) -> Option<Ids> {
+        self.threads.iter().find(|(thread, _)| *thread == tid).map(|(_, ids)| *ids)
+    }
+
     /// The ids that the thread had, if the record shows others; they are taken over.
     pub(crate) fn check(&mut self, tid: u32, is_leader: bool, ids: Ids, time: u64) -> Option<Ids> {
         if time < self.since {
             return None;
         }
-        let own = self.threads.iter().find(|(thread, _)| *thread == tid).map(|(_, ids)| *ids);
+        let own = self.own(tid);
         let expected = own.unwrap_or(self.ids);
         if expected == ids {
             return None;

@@ -6,7 +6,7 @@ use std::{collections::VecDeque, os::unix::ffi::OsStrExt as _, sync::Arc};
 use rustc_hash::FxHashMap;
 use tellwire_ebpf::{
     process::{Fork, Seed},
-    wire::Subject,
+    wire::{Header, Subject},
 };
 
 use super::{
@@ -181,17 +181,17 @@ impl Processes {
         }
     }
 
-    /// A new image. The namespaces are those of the exec's record.
-    pub(crate) fn exec(&mut self, subject: &Subject, image: &Image, time: u64, containers: &Containers) {
-        let Some(process) = self.meet(subject, time, containers) else { return };
+    /// A new image, by the exec's record. Gives the privileges that are known of before.
+    pub(crate) fn exec(&mut self, by: &Header, image: &Image, containers: &Containers) -> Option<Privileges> {
+        let process = self.meet(&by.subject, by.time, containers)?;
         process.executable = Some(Arc::clone(&image.executable));
         process.command_line.clone_from(&image.command_line);
-        process.privileges = Some(image.privileges);
         process.vpid = Some(image.vpid);
         if process.pid_namespace != image.pid_namespace {
             process.pid_namespace = image.pid_namespace;
             process.find_container(containers);
         }
+        process.privileges.replace(image.privileges)
     }
 
     /// The end of a process. It stays for a while: its children's lines name it.

@@ -55,7 +55,7 @@ pub(crate) const DEGRADATIONS: &[Degradation] = &[
     Degradation {
         name: "runs_skipped_under_preemption",
         kernels: "7.0 and later, where the kernel is built to be preempted",
-        lacks: "an exec, exit, fork or connect whose programs were both passed over; how many at the most is in \
+        lacks: "an exec, exit, fork or connect whose three programs were all passed over; how many at the most is in \
                 tellwire_probe_missed_total",
         reason: "tracepoints leave preemption on (\"tracing: Guard __DECLARE_TRACE() use of __DO_TRACE_CALL() with \
                  SRCU-fast\"), and the kernel does not run a program on a CPU where a preempted task is in the middle of it",

@@ -212,8 +212,7 @@ impl State {
             vpid: exec.wire.vpid,
             pid_namespace: exec.wire.namespaces.pid,
         };
-        let before = self.processes.get(subject.key()).and_then(|process| process.privileges);
-        self.processes.exec(subject, &image, header.time, &self.containers);
+        let before = self.processes.exec(header, &image, &self.containers);
         let who = Who::new(subject, &self.processes, &self.containers);
         self.container_begun(ring, header, &who, outbox, books);
         self.compare_exec(ring, header, exec, before, outbox, books);
