@@ -33,6 +33,9 @@ pub enum NoRoute {
     Prohibited = 8,
 }
 
+/// Connections that may wait for the server: more than any test opens at once.
+const QUEUE: i32 = 4096;
+
 /// Takes every connection, and closes it at once, until it is dropped.
 #[derive(Debug)]
 pub struct Server {
@@ -45,6 +48,8 @@ impl Server {
     /// Listens on an address of this host.
     pub fn start(ip: impl Into<IpAddr>) -> Self {
         let listener = TcpListener::bind((ip.into(), 0)).expect("listening");
+        // The queue of std is short: where this thread gets no time, a connect is dropped and tries again a second later, or two.
+        listen(&listener, QUEUE).expect("a longer queue");
         let (address, is_over) = (address(&listener), Arc::<AtomicBool>::default());
         let ends = Arc::clone(&is_over);
         let thread = thread::spawn(move || {

@@ -12,7 +12,7 @@ const PAUSE: Duration = Duration::from_millis(2);
 
 /// How long anything may take before it counts as never.
 pub fn limit() -> Duration {
-    if in_vm() { Duration::from_mins(2) } else { Duration::from_secs(10) }
+    if in_vm() { Duration::from_mins(2) } else { Duration::from_secs(30) }
 }
 
 /// Whether this is the emulated machine of `cargo xtask vm`.

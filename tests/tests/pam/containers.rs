@@ -2,6 +2,7 @@
 
 use std::{
     env, fs,
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::Command,
     sync::RwLock,
@@ -49,6 +50,12 @@ struct Image(PathBuf);
 impl Image {
     fn new(folder: &Path) -> Self {
         image::root_directory(folder);
+        // The library looks for its modules in a folder of /lib.
+        for directory in ["lib", "lib64"] {
+            let real = Path::new("usr").join(directory);
+            fs::create_dir_all(folder.join(&real)).expect("a folder");
+            symlink(real, folder.join(directory)).expect("a link");
+        }
         let helper = folder.join("bin/helper");
         fs::copy(path(Form::Linked), &helper).expect("the helper");
         copy_libraries(&path(Form::Linked), folder);
@@ -89,7 +96,7 @@ fn copy(file: &Path, root: &Path) {
     fs::create_dir_all(real_to.parent().expect("a folder")).expect("a folder");
     fs::copy(&real, &real_to).expect("copying a library");
     if to.symlink_metadata().is_err() {
-        std::os::unix::fs::symlink(&real, &to).expect("a link");
+        symlink(&real, &to).expect("a link");
     }
 }
 
@@ -128,7 +135,9 @@ fn logins(agent: &Agent, containers: usize, mut next: impl FnMut(usize)) -> Vec<
     for login in &logins {
         let id = at(login, "container.id").and_then(Value::as_str).expect("a container");
         assert!(id.starts_with("login-"), "{login}");
-        // Its passwd file knows the name; the host does not say what id that is.
+        // Who succeeds is a user, even where the container's passwd file has not been read yet; the host does not say
+        // what id that is.
+        assert_eq!(at(login, "event.outcome"), Some(&json!("success")), "{login}");
         assert_eq!(at(login, "user"), Some(&json!({"name": "inmate"})), "{login}");
     }
     logins
