@@ -169,7 +169,8 @@ mod programs {
             AF_INET6 if len >= 24 => Ptr(address.0.wrapping_add(8)).get()?,
             _ => return None,
         };
-        tell_failure(&remote, u16::from_be(port), Outcome::Denied, error)
+        let remote_port = u16::from_be(port);
+        tell_failure(&Attempt { remote, tgid: 0, remote_port, state: Attempt::TRIED }, error)
     }
 
     /// hook: `syscalls:sys_exit_connect`, `long ret` at 16.
@@ -218,6 +219,16 @@ mod programs {
         if ATTEMPTS.remove(tid).is_err() {
             return true;
         }
+        let _unknown_who = tell_failure(&attempt, errno);
+        true
+    }
+
+    /// Tells an attempt of this thread that has no address of its own; `errno` as for [`resolve_attempt`].
+    ///
+    /// Out of line: the stack is short. Who it is comes before what came of it: the verifier would walk the one for each of the other.
+    #[inline(never)]
+    fn tell_failure(attempt: &Attempt, errno: u32) -> Option<()> {
+        let subject = Subject::current()?;
         let (outcome, error) = match (errno, attempt.state) {
             (0 | NO_RESULT, Attempt::CLOSED) => (Outcome::Aborted, 0),
             // The kernel ran no program when the socket entered SYN_SENT, nor will the socket's end be known.
@@ -230,15 +241,8 @@ mod programs {
             (0 | NO_RESULT, _) => (Outcome::Failed, 0),
             _ => (outcome(errno), errno),
         };
-        let _unknown_who = tell_failure(&attempt.remote, attempt.remote_port, outcome, error);
-        true
-    }
-
-    /// Tells an attempt of this thread that has no address of its own. Out of line: the stack is short.
-    #[inline(never)]
-    fn tell_failure(remote: &[u8; 16], remote_port: u16, outcome: Outcome, error: u32) -> Option<()> {
-        let subject = Subject::current()?;
-        let tuple = Tuple { remote: *remote, local: [0; 16], remote_port, local_port: 0, reserved: 0 };
+        let Attempt { remote, remote_port, .. } = *attempt;
+        let tuple = Tuple { remote, local: [0; 16], remote_port, local_port: 0, reserved: 0 };
         let connect = Connect { tuple, outcome: outcome as u32, error, duration: 0 };
         let _throttled = tell(&subject, &connect, kernel::now());
         Some(())

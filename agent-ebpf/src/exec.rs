@@ -1,5 +1,8 @@
 //! Execution: a new program image.
 
+#[cfg(target_arch = "bpf")]
+mod facts;
+
 use crate::wire::{Capabilities, Span, wire};
 
 wire! {
@@ -74,7 +77,10 @@ mod programs {
     };
     use aya_log_ebpf::debug;
 
-    use super::{Exec, Namespaces};
+    use super::{
+        Exec,
+        facts::{self, Task},
+    };
     use crate::{
         again,
         counters::{EXECS, count},
@@ -84,21 +90,17 @@ mod programs {
         path::{self, Walk},
         roots, scope,
         settings::ARGS_LIMIT,
-        task,
         wire::{Header, Kind, Span, Subject},
     };
 
     const FIXED: usize = size_of::<Header>() + size_of::<Exec>();
-
-    /// `OVERLAYFS_SUPER_MAGIC`, include/uapi/linux/magic.h.
-    const OVERLAYFS: u64 = 0x794c_7630;
 
     /// What a record is built from, collected once; a record that does not fit its slot is built
     /// again in a larger one.
     struct Source<P> {
         subject: Subject,
         time: u64,
-        task: P,
+        task: Task<P>,
         bprm: Ptr,
         caller_tid: u32,
     }
@@ -115,7 +117,7 @@ mod programs {
     /// as a range, and every further size would be walked once for each range.
     #[inline(always)]
     fn argv<P: Pointer>(source: &Source<P>) -> Option<Argv> {
-        let mm = source.task.follow(offset!(task_mm))?;
+        let mm = source.task.mm;
         let start: u64 = mm.read(offset!(mm_arg_start))?;
         let total = mm.read::<u64>(offset!(mm_arg_end))?.saturating_sub(start);
         let most = u64::from(emit::settings()?.args_max);
@@ -133,6 +135,7 @@ mod programs {
     /// <https://github.com/torvalds/linux/blob/v6.18/fs/exec.c>
     #[raw_tracepoint(tracepoint = "sched_process_exec")]
     pub fn process_exec(ctx: RawTracePointContext) -> i32 {
+        again::keep_to_task_stack(&ctx, &again::AGAIN);
         if on_exec::<true>(&ctx).is_none() {
             debug!(&ctx, "exec: a field could not be read");
         }
@@ -151,18 +154,14 @@ mod programs {
     /// hook: `sched_process_exec`, once more: see [`crate::again`].
     #[raw_tracepoint(tracepoint = "sched_process_exec")]
     pub fn process_exec_again(ctx: RawTracePointContext) -> i32 {
-        if kernel::is_preemptible() {
-            let _nothing_to_tell = on_exec::<true>(&ctx);
-        }
+        again::go_on(&ctx, Kind::Exec);
         0
     }
 
     /// hook: `sched_process_exec`, a third time.
     #[raw_tracepoint(tracepoint = "sched_process_exec")]
     pub fn process_exec_once_more(ctx: RawTracePointContext) -> i32 {
-        if kernel::is_preemptible() {
-            let _nothing_to_tell = on_exec::<true>(&ctx);
-        }
+        again::go_on(&ctx, Kind::Exec);
         0
     }
 
@@ -195,6 +194,11 @@ mod programs {
         if !emit::wanted(Kind::Exec, &subject, time) {
             return Some(());
         }
+        // What every process has that calls exec.
+        let Some(task) = Task::of(task) else {
+            emit::unbuilt(Kind::Exec);
+            return None;
+        };
         let source = Source { subject, time, task, bprm, caller_tid };
         // One program for each size: the verifier wants constant sizes and bounds.
         let mut built = build::<P, 1024, 16, LOOPS>(&source);
@@ -238,11 +242,30 @@ mod programs {
             slot.discard();
             return Built::TooSmall;
         }
-        // SAFETY: as above, and initialised.
-        let _what_is_missing_is_zero = facts(source, unsafe { &mut *body });
+        if LOOPS {
+            finish_apart(source, slot);
+        } else {
+            finish(source, slot);
+        }
+        Built::Submitted
+    }
+
+    /// One function for all sizes, since the kernel's work on a program grows with the square of its length (`bpf_patch_insn_data`
+    /// in kernel/bpf/core.c, v6.18). Before 5.17 the verifier would walk it anew from every turn of the loops before it.
+    #[inline(never)]
+    fn finish_apart<P: Pointer>(source: &Source<P>, slot: Slot) {
+        finish(source, slot);
+    }
+
+    /// Writes what no string is, and sends the record.
+    #[inline(always)]
+    fn finish<P: Pointer>(source: &Source<P>, slot: Slot) {
+        // SAFETY: every slot is larger than the fixed part, aligned to 8, and initialised by `build`.
+        let exec = unsafe { &mut *slot.body::<Exec>() };
+        exec.caller_tid = source.caller_tid;
+        let _what_is_missing_is_zero = facts::write(&source.task, source.bprm, exec);
         let len = slot.position();
         slot.submit(Kind::Exec, &source.subject, source.time, len, 0);
-        Built::Submitted
     }
 
     /// By words: `memset` is a loop of bytes here, which the verifier would walk.
@@ -286,11 +309,11 @@ mod programs {
         // SAFETY: as above.
         unsafe { (*body).args_total = total };
 
-        let file = source.task.follow(offset!(task_mm)).and_then(|mm| mm.follow(offset!(mm_exe_file)));
+        let file = source.task.mm.follow(offset!(mm_exe_file));
         let executable = file.and_then(|file| file.field(offset!(file_path)));
         // SAFETY: as above.
         unsafe { (*body).executable = tail_path::<P, N, DEPTH, LOOPS>(executable, slot, &mut flags)? };
-        let directory = source.task.follow(offset!(task_fs)).and_then(|fs| fs.field(offset!(fs_pwd)));
+        let directory = source.task.fs.field(offset!(fs_pwd));
         // SAFETY: as above.
         unsafe { (*body).working_directory = tail_path::<P, N, DEPTH, LOOPS>(directory, slot, &mut flags)? };
 
@@ -355,93 +378,7 @@ mod programs {
         slot.set_position(at + len);
         Some(Span { start: at as u32, len: len as u32 - 1 })
     }
-
-    /// Writes the fixed part, but for the spans: member by member, since the whole would not fit on the stack.
-    ///
-    /// What a process always has is followed with `?`: an option that stays open would double the verifier's
-    /// work. Should one be missing all the same, what follows it stays zero.
-    #[inline(always)]
-    fn facts<P: Pointer>(source: &Source<P>, exec: &mut Exec) -> Option<()> {
-        let (task, bprm) = (source.task, source.bprm);
-        exec.caller_tid = source.caller_tid;
-        exec.argc = bprm.read(offset!(bprm_argc))?;
-        exec.envc = bprm.read(offset!(bprm_envc))?;
-        let secure_bit = offset!(bprm_secureexec).0;
-        let secure_word = Ptr(bprm.0.wrapping_add(u64::from(secure_bit / 32 * 4))).get::<u32>()?;
-        if secure_word >> (secure_bit % 32) & 1 != 0 {
-            exec.flags |= Exec::FLAG_SECURE;
-        }
-        let (vpid, pid_namespace) = innermost_pid(task)?;
-        exec.vpid = vpid;
-        exec.namespaces.pid = pid_namespace;
-        terminal(task, exec);
-        let cred = task::credentials(task)?;
-        exec.capabilities = task::capabilities(cred)?;
-        exec.namespaces.user = cred.follow(offset!(cred_user_ns))?.read(offset!(user_namespace_inum))?;
-        namespaces(task.follow(offset!(task_nsproxy))?, &mut exec.namespaces);
-        let file = task.follow(offset!(task_mm))?.follow(offset!(mm_exe_file))?;
-        let inode = file.follow(offset!(file_inode))?;
-        exec.inode = inode.read(offset!(inode_ino))?;
-        exec.links = inode.read(offset!(inode_nlink))?;
-        exec.mode = u32::from(inode.read::<u16>(offset!(inode_mode))?);
-        exec.owner_uid = inode.read(offset!(inode_uid))?;
-        exec.owner_gid = inode.read(offset!(inode_gid))?;
-        let super_block = inode.follow(offset!(inode_sb))?;
-        exec.device = super_block.read(offset!(super_block_dev))?;
-        exec.flags |= layer(inode, super_block);
-        Some(())
-    }
-
-    #[inline(always)]
-    fn terminal<P: Pointer>(task: P, exec: &mut Exec) -> Option<()> {
-        let tty = task.follow(offset!(task_signal))?.follow(offset!(signal_tty))?;
-        let name: [u64; 3] = tty.read_8(offset!(tty_name))?;
-        // SAFETY: 24 bytes are 24 bytes.
-        exec.tty = unsafe { core::mem::transmute::<[u64; 3], [u8; 24]>(name) };
-        Some(())
-    }
-
-    /// Whether the file is an overlay's own, or the lower layer's.
-    #[inline(always)]
-    fn layer<P: Pointer>(inode: P, super_block: P) -> u32 {
-        if super_block.read(offset!(super_block_magic)) != Some(OVERLAYFS) {
-            return 0;
-        }
-        let (outer, upper) = (offset!(ovl_inode_vfs_inode), offset!(ovl_inode_upperdentry));
-        if outer.0 == crate::offsets::ABSENT {
-            return 0;
-        }
-        match Ptr(inode.address().wrapping_sub(u64::from(outer.0))).read::<u64>(upper) {
-            Some(0) => Exec::FLAG_LAYER_KNOWN,
-            Some(_) => Exec::FLAG_LAYER_KNOWN | Exec::FLAG_UPPER_LAYER,
-            None => 0,
-        }
-    }
-
-    /// The process id in the innermost pid namespace, and that namespace's inode number.
-    #[inline(always)]
-    pub(crate) fn innermost_pid(task: impl Pointer) -> Option<(u32, u32)> {
-        let pid = Ptr(task.follow(offset!(task_thread_pid))?.address());
-        let level: u32 = pid.read(offset!(pid_level))?;
-        // `struct upid` is an int and a pointer on every 64-bit architecture.
-        let upid = pid.field(offset!(pid_numbers))?.element(level, 16);
-        let nr = upid.read(offset!(upid_nr))?;
-        let inum =
-            upid.follow(offset!(upid_ns)).and_then(|ns| ns.read(offset!(pid_namespace_inum))).unwrap_or(0);
-        Some((nr, inum))
-    }
-
-    #[inline(always)]
-    fn namespaces<P: Pointer>(proxy: P, to: &mut Namespaces) {
-        let inum = |member, inum| proxy.follow(member).and_then(|ns| ns.read(inum)).unwrap_or(0);
-        to.cgroup = inum(offset!(nsproxy_cgroup_ns), offset!(cgroup_namespace_inum));
-        to.ipc = inum(offset!(nsproxy_ipc_ns), offset!(ipc_namespace_inum));
-        to.mnt = inum(offset!(nsproxy_mnt_ns), offset!(mnt_namespace_inum));
-        to.net = inum(offset!(nsproxy_net_ns), offset!(net_inum));
-        to.time = inum(offset!(nsproxy_time_ns), offset!(time_namespace_inum));
-        to.uts = inum(offset!(nsproxy_uts_ns), offset!(uts_namespace_inum));
-    }
 }
 
 #[cfg(target_arch = "bpf")]
-pub(crate) use programs::innermost_pid;
+pub(crate) use facts::innermost_pid;

@@ -79,6 +79,12 @@ pub(crate) fn is_preemptible() -> bool {
     frozen!(HOST.preemptible) != 0
 }
 
+/// False, which only the verifier knows.
+#[inline(always)]
+pub(crate) fn never() -> bool {
+    frozen!(HOST.never) != 0
+}
+
 /// Whether returns of functions in user space are not probed.
 #[inline(always)]
 pub(crate) fn has_entry_probes_alone() -> bool {

@@ -91,6 +91,7 @@ mod programs {
     /// parent's context, before the child first runs.
     #[raw_tracepoint(tracepoint = "sched_process_fork")]
     pub fn process_fork(ctx: RawTracePointContext) -> i32 {
+        again::keep_to_task_stack(&ctx, &again::AGAIN);
         let _nothing_to_tell = on_fork(&ctx);
         0
     }
@@ -98,18 +99,14 @@ mod programs {
     /// hook: `sched_process_fork`, once more: see [`crate::again`].
     #[raw_tracepoint(tracepoint = "sched_process_fork")]
     pub fn process_fork_again(ctx: RawTracePointContext) -> i32 {
-        if kernel::is_preemptible() {
-            let _nothing_to_tell = on_fork(&ctx);
-        }
+        again::go_on(&ctx, Kind::Fork);
         0
     }
 
     /// hook: `sched_process_fork`, a third time.
     #[raw_tracepoint(tracepoint = "sched_process_fork")]
     pub fn process_fork_once_more(ctx: RawTracePointContext) -> i32 {
-        if kernel::is_preemptible() {
-            let _nothing_to_tell = on_fork(&ctx);
-        }
+        again::go_on(&ctx, Kind::Fork);
         0
     }
 
@@ -158,6 +155,7 @@ mod programs {
     /// 6.16: <https://github.com/torvalds/linux/blob/v6.16/include/trace/events/sched.h>.
     #[raw_tracepoint(tracepoint = "sched_process_exit")]
     pub fn process_exit(ctx: RawTracePointContext) -> i32 {
+        again::keep_to_task_stack(&ctx, &again::AGAIN);
         let _nothing_to_tell = on_exit(&ctx);
         0
     }
@@ -165,18 +163,14 @@ mod programs {
     /// hook: `sched_process_exit`, once more: see [`crate::again`].
     #[raw_tracepoint(tracepoint = "sched_process_exit")]
     pub fn process_exit_again(ctx: RawTracePointContext) -> i32 {
-        if kernel::is_preemptible() {
-            let _nothing_to_tell = on_exit(&ctx);
-        }
+        again::go_on(&ctx, Kind::Exit);
         0
     }
 
     /// hook: `sched_process_exit`, a third time.
     #[raw_tracepoint(tracepoint = "sched_process_exit")]
     pub fn process_exit_once_more(ctx: RawTracePointContext) -> i32 {
-        if kernel::is_preemptible() {
-            let _nothing_to_tell = on_exit(&ctx);
-        }
+        again::go_on(&ctx, Kind::Exit);
         0
     }
 

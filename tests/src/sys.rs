@@ -92,16 +92,21 @@ pub fn execve_of_nothing() -> io::Error {
     io::Error::last_os_error()
 }
 
-/// Becomes the program that the descriptor holds, by execveat(2), or panics.
+/// Becomes the program that the descriptor holds, by execveat(2), or panics. Where that finds nothing, as on emulated arm64
+/// machines with Linux 5.10, by the descriptor's name in /proc: the file has a path of its own, or none, all the same.
 pub fn exec_descriptor<A: AsRef<[u8]>>(file: BorrowedFd<'_>, args: &[A]) -> Value {
-    let args = Vector::new(args);
+    let vector = Vector::new(args);
     let none: [*const c_char; 1] = [ptr::null()];
-    let (path, args, environment) = (c"".as_ptr(), args.pointers.as_ptr(), none.as_ptr());
+    let (path, pointers, environment) = (c"".as_ptr(), vector.pointers.as_ptr(), none.as_ptr());
     // SAFETY: the strings live until the call is over.
     unsafe {
-        libc::syscall(libc::SYS_execveat, file.as_raw_fd(), path, args, environment, libc::AT_EMPTY_PATH)
+        libc::syscall(libc::SYS_execveat, file.as_raw_fd(), path, pointers, environment, libc::AT_EMPTY_PATH)
     };
-    panic!("execveat: {}", io::Error::last_os_error())
+    let error = io::Error::last_os_error();
+    if error.raw_os_error() == Some(libc::ENOENT) {
+        return exec(Path::new(&format!("/proc/self/fd/{}", file.as_raw_fd())), args);
+    }
+    panic!("execveat: {error}")
 }
 
 /// Strings as exec wants them.

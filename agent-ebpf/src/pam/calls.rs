@@ -16,6 +16,7 @@ use super::{
     transactions::{self, class, text_of_item},
 };
 use crate::{
+    again,
     counters::{AUTH, PAM_CALLS, PAM_UNTRACKED, SESSIONS_CLOSED, SESSIONS_OPENED, count},
     emit,
     kernel::{self, Pointer as _, Ptr, offset},
@@ -46,6 +47,7 @@ macro_rules! functions {
     ($($enter:ident, $return:ident: $call:expr, flags $flags:literal;)*) => {$(
         #[uprobe]
         pub fn $enter(ctx: ProbeContext) -> u32 {
+            again::keep_to_task_stack(&ctx, &again::NEVER);
             let (Some(handle), Some(flags)) = (ctx.arg::<u64>(0), ctx.arg::<u64>($flags)) else { return 0 };
             let arguments = Arguments { handle, text: 0, second: 0, flags: flags as u32 };
             enter($call as u32, stack(ctx.as_ptr()), &arguments)
@@ -53,6 +55,7 @@ macro_rules! functions {
 
         #[uretprobe]
         pub fn $return(ctx: RetProbeContext) -> u32 {
+            again::keep_to_task_stack(&ctx, &again::NEVER);
             returned($call as u32, stack(ctx.as_ptr()), ctx.ret::<u64>() as i32)
         }
     )*};
@@ -72,22 +75,26 @@ functions! {
 /// hook: `int pam_start(const char *service, const char *user, const struct pam_conv *, pam_handle_t **)`.
 #[uprobe]
 pub fn pam_start_enter(ctx: ProbeContext) -> u32 {
+    again::keep_to_task_stack(&ctx, &again::NEVER);
     start(&ctx, 3)
 }
 
 #[uretprobe]
 pub fn pam_start_return(ctx: RetProbeContext) -> u32 {
+    again::keep_to_task_stack(&ctx, &again::NEVER);
     returned(START, stack(ctx.as_ptr()), ctx.ret::<u64>() as i32)
 }
 
 /// hook: the same with the folder of the configuration before the last argument; since Linux-PAM 1.4.
 #[uprobe]
 pub fn pam_start_confdir_enter(ctx: ProbeContext) -> u32 {
+    again::keep_to_task_stack(&ctx, &again::NEVER);
     start(&ctx, 4)
 }
 
 #[uretprobe]
 pub fn pam_start_confdir_return(ctx: RetProbeContext) -> u32 {
+    again::keep_to_task_stack(&ctx, &again::NEVER);
     returned(START, stack(ctx.as_ptr()), ctx.ret::<u64>() as i32)
 }
 
@@ -104,6 +111,7 @@ fn start(ctx: &ProbeContext, handle: usize) -> u32 {
 /// hook: `int pam_set_item(pam_handle_t *pamh, int item_type, const void *item)`; `pam_get_user` calls it too.
 #[uprobe]
 pub fn pam_set_item_enter(ctx: ProbeContext) -> u32 {
+    again::keep_to_task_stack(&ctx, &again::NEVER);
     let (Some(handle), Some(item), Some(text)) = (ctx.arg::<u64>(0), ctx.arg::<u64>(1), ctx.arg::<u64>(2))
     else {
         return 0;
@@ -117,6 +125,7 @@ pub fn pam_set_item_enter(ctx: ProbeContext) -> u32 {
 
 #[uretprobe]
 pub fn pam_set_item_return(ctx: RetProbeContext) -> u32 {
+    again::keep_to_task_stack(&ctx, &again::NEVER);
     returned(SET_ITEM, stack(ctx.as_ptr()), ctx.ret::<u64>() as i32)
 }
 
@@ -126,6 +135,7 @@ pub fn pam_set_item_return(ctx: RetProbeContext) -> u32 {
 /// says whose entry goes.
 #[uprobe]
 pub fn pam_end_enter(ctx: ProbeContext) -> u32 {
+    again::keep_to_task_stack(&ctx, &again::NEVER);
     if let Some(handle) = ctx.arg::<u64>(0)
         && scope::contains_current()
         && let Some(subject) = Subject::current()

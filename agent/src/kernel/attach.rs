@@ -5,11 +5,14 @@ use std::{fs::File, os::fd::AsFd as _, path::Path};
 use anyhow::Context as _;
 use aya::{
     Btf, BtfError, Ebpf,
+    maps::ProgramArray,
     programs::{
         BtfTracePoint, CgroupAttachMode, CgroupSockAddr, FEntry, FExit, Program, ProgramError, RawTracePoint,
         TracePoint, UProbe,
     },
 };
+
+use tellwire_ebpf::wire::Kind;
 
 use super::{
     hooks::{Alternative, By, Hook, Point, Probe},
@@ -76,18 +79,21 @@ impl Ways<'_> {
     }
 
     fn attach_all(&self, ebpf: &mut Ebpf, points: &[Point]) -> anyhow::Result<()> {
+        let first = points.first().map(|point| point.program);
         for Point { program, hook } in points {
             match hook {
-                Hook::Again(_) if self.support.facts.preemptible == 0 => {}
-                hook => self.attach_one(ebpf.program_mut(program).context("not in the object")?, hook)?,
+                Hook::Again(_) | Hook::JumpAgain(..) if self.support.facts.preemptible == 0 => continue,
+                Hook::JumpAgain(_, kind) => set_target(ebpf, first.context("a row of no programs")?, *kind)?,
+                _ => {}
             }
+            self.attach_one(ebpf.program_mut(program).context("not in the object")?, hook)?;
         }
         Ok(())
     }
 
     fn attach_one(&self, program: &mut Program, hook: &Hook) -> anyhow::Result<()> {
         match *hook {
-            Hook::RawTracepoint(tracepoint) => {
+            Hook::RawTracepoint(tracepoint) | Hook::JumpAgain(tracepoint, _) => {
                 let program: &mut RawTracePoint = program.try_into()?;
                 program.load()?;
                 program.attach(tracepoint).with_context(|| format!("raw tracepoint {tracepoint}"))?;
@@ -126,6 +132,13 @@ impl Ways<'_> {
         }
         Ok(())
     }
+}
+
+/// Says which program others of its kind jump into.
+fn set_target(ebpf: &mut Ebpf, program: &str, kind: Kind) -> anyhow::Result<()> {
+    let target = ebpf.program(program).context("not in the object")?.fd()?.try_clone()?;
+    let map = ebpf.map_mut("AGAIN").context("no map of programs")?;
+    ProgramArray::try_from(map)?.set(kind as u32, &target, 0).context("the map of programs")
 }
 
 /// Detaches a program and unloads it, if it is loaded.

@@ -1,5 +1,7 @@
 //! What a row of the hook table is made of; the table itself is [`super::probes::PROBES`].
 
+use tellwire_ebpf::wire::Kind;
+
 /// What rows about PAM are called, which are left out where it is not looked at.
 const OF_PAM: [&str; 3] = ["container_roots", "pam_results", "pam"];
 
@@ -79,6 +81,8 @@ pub(crate) enum Hook {
     TypedTracepoint(&'static str),
     /// A tracepoint once more, where the kernel may pass over the first program: since 7.0, see `again.rs` of the programs.
     Again(&'static Self),
+    /// The same by a raw tracepoint, whose program jumps into the row's first one: that of this kind.
+    JumpAgain(&'static str, Kind),
     /// Tracepoints of the category `syscalls`, by their names. Any of them makes every system call of the
     /// machine take the slow way in and out.
     Syscalls(&'static [&'static str]),

@@ -4,6 +4,8 @@
 //! alternatives that this kernel takes; a row that cannot be attached at all is a degraded start that is
 //! reported, not a failure.
 
+use tellwire_ebpf::wire::Kind;
+
 use super::hooks::{Alternative, By, Function, Hook, Point, Probe};
 
 const fn raw(program: &'static str, tracepoint: &'static str) -> Point {
@@ -16,6 +18,10 @@ const fn typed(program: &'static str, tracepoint: &'static str) -> Point {
 
 const fn again(program: &'static str, hook: &'static Hook) -> Point {
     Point { program, hook: Hook::Again(hook) }
+}
+
+const fn jump_again(program: &'static str, tracepoint: &'static str, kind: Kind) -> Point {
+    Point { program, hook: Hook::JumpAgain(tracepoint, kind) }
 }
 
 const fn by_raw_tracepoint(points: &'static [Point]) -> Alternative {
@@ -84,8 +90,8 @@ pub(crate) const PROBES: &[Probe] = &[
         gives: "exit",
         alternatives: &[by_raw_tracepoint(&[
             raw("process_exit", "sched_process_exit"),
-            again("process_exit_again", &Hook::RawTracepoint("sched_process_exit")),
-            again("process_exit_once_more", &Hook::RawTracepoint("sched_process_exit")),
+            jump_again("process_exit_again", "sched_process_exit", Kind::Exit),
+            jump_again("process_exit_once_more", "sched_process_exit", Kind::Exit),
         ])],
     },
     Probe {
@@ -93,8 +99,8 @@ pub(crate) const PROBES: &[Probe] = &[
         gives: "parents of processes that never exec",
         alternatives: &[by_raw_tracepoint(&[
             raw("process_fork", "sched_process_fork"),
-            again("process_fork_again", &Hook::RawTracepoint("sched_process_fork")),
-            again("process_fork_once_more", &Hook::RawTracepoint("sched_process_fork")),
+            jump_again("process_fork_again", "sched_process_fork", Kind::Fork),
+            jump_again("process_fork_once_more", "sched_process_fork", Kind::Fork),
         ])],
     },
     Probe {
@@ -103,8 +109,8 @@ pub(crate) const PROBES: &[Probe] = &[
         alternatives: &[
             by_raw_tracepoint(&[
                 raw("process_exec", "sched_process_exec"),
-                again("process_exec_again", &Hook::RawTracepoint("sched_process_exec")),
-                again("process_exec_once_more", &Hook::RawTracepoint("sched_process_exec")),
+                jump_again("process_exec_again", "sched_process_exec", Kind::Exec),
+                jump_again("process_exec_once_more", "sched_process_exec", Kind::Exec),
             ]),
             // Before 5.17.
             Alternative {

@@ -80,6 +80,8 @@ impl Support {
             typed_task: u32::from(btf.enumerator("bpf_func_id", "BPF_FUNC_get_current_task_btf").is_some()),
             entry_probes_alone: u32::from(no_returns.is_some()),
             roots_told: u32::from(probed != Probed::Nothing),
+            never: 0,
+            reserved: 0,
             preemptible: u32::from(has_preemptible_tracepoints(&release, btf)),
             credential_calls: CREDENTIAL_CALLS,
             exec_path_registers: EXEC_PATH_REGISTERS,

@@ -1,5 +1,5 @@
-//! What the guest finds: busybox, the static agent, the static test binaries, libpam and `init.sh`, one archive for each machine
-//! type.
+//! What the guest finds: busybox, the static agent, the static test binaries, libpam, runc and `init.sh`, one archive for each
+//! machine type.
 
 use std::{
     fs,
@@ -9,15 +9,15 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use xshell::{Shell, cmd};
 
-use super::{initramfs::Archive, kernel, pam};
+use super::{initramfs::Archive, kernel, userland};
 use crate::{
     build::{self, Arch, Executable, Linking, Profile, Purpose},
     complain, setup,
 };
 
-/// The suites of `tests/tests` that run in a VM. The others need the distribution's programs, and so do modules of `pam` that
-/// `init.sh` names.
-pub(super) const TESTS: [&str; 5] = ["process", "network", "privilege", "pam", "machine"];
+/// The suites of `tests/tests` that run in a VM. The others need the distribution's programs, and so do modules of `pam` and
+/// `containers` that `init.sh` names.
+pub(super) const TESTS: [&str; 6] = ["process", "network", "privilege", "pam", "containers", "machine"];
 
 /// Those that `--suite` names.
 pub(super) fn suites(asked: Option<&str>) -> Result<Vec<&'static str>> {
@@ -62,9 +62,11 @@ pub(super) fn pack(sh: &Shell, arch: Arch) -> Result<PathBuf> {
         archive.program(&format!("tests/{name}"), &read(&path)?)?;
     }
 
-    if let Err(error) = pam::add(sh, arch, &mut archive) {
+    if let Err(error) = userland::add(sh, arch, &mut archive) {
         // Where no mirror has it, the other suites run all the same.
-        complain(format_args!("the suite pam will fail, for the guest has no libpam: {error:#}"));
+        complain(format_args!(
+            "the suites pam and containers will fail, for the guest has no libpam and no runc: {error:#}"
+        ));
     }
 
     let folder = setup::root()?.join("target/vm");

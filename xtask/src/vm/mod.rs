@@ -9,8 +9,8 @@ mod guest;
 mod initramfs;
 mod kernel;
 mod machine;
-mod pam;
 mod table;
+mod userland;
 
 use std::{
     collections::VecDeque,

@@ -1,4 +1,5 @@
-//! libpam for the guest: Debian's, with the libraries that it needs, and the programs of the suite `pam` that call it.
+//! What the guest has of Debian: libpam, with the libraries that it needs and the programs of the suite `pam` that call it, and
+//! runc.
 
 use std::{
     fs,
@@ -23,7 +24,7 @@ use crate::{
 const SUITE: Suite = kernel::main("trixie");
 
 /// What is unpacked. `libpam0g-dev` is what the programs are compiled with.
-const PACKAGES: [&str; 9] = [
+const PACKAGES: [&str; 11] = [
     "libaudit1",
     "libc6",
     "libcap-ng0",
@@ -32,17 +33,21 @@ const PACKAGES: [&str; 9] = [
     "libpam0g",
     "libpam0g-dev",
     "libpcre2-8-0",
+    "libseccomp2",
     "libselinux1",
+    "runc",
 ];
 
-/// What the packages are for, below Debian's folder for the machine type: the library, what it and its modules load, modules.
-const FILES: [&str; 10] = [
+/// What the packages are for, below Debian's folder for the machine type: the library, what it and its modules load, modules, and
+/// what runc loads.
+const FILES: [&str; 11] = [
     "libaudit.so.1",
     "libc.so.6",
     "libcap-ng.so.0",
     "libcrypt.so.1",
     "libpam.so.0",
     "libpcre2-8.so.0",
+    "libseccomp.so.2",
     "libselinux.so.1",
     "security/pam_deny.so",
     "security/pam_permit.so",
@@ -60,7 +65,7 @@ pub(super) fn add(sh: &Shell, arch: Arch, archive: &mut Archive) -> Result<()> {
     let libraries = root.join("usr/lib").join(&triplet);
     let read = |path: &Path| fs::read(path).with_context(|| format!("reading {}", path.display()));
 
-    for directory in ["usr", "usr/lib", "usr/lib64"] {
+    for directory in ["usr", "usr/lib", "usr/lib64", "usr/sbin"] {
         archive.directory(directory)?;
     }
     archive.link("lib", "usr/lib")?;
@@ -76,7 +81,9 @@ pub(super) fn add(sh: &Shell, arch: Arch, archive: &mut Archive) -> Result<()> {
         Arch::X86_64 => "usr/lib64/ld-linux-x86-64.so.2",
         Arch::Aarch64 => "usr/lib/ld-linux-aarch64.so.1",
     };
-    archive.program(linker, &read(&root.join(linker))?)?;
+    for program in [linker, "usr/sbin/runc"] {
+        archive.program(program, &read(&root.join(program))?)?;
+    }
 
     packages::ensure(sh, if arch == Arch::HOST { Need::Vm } else { Need::Arm })?;
     let compiler = format!("{triplet}-gcc");
@@ -103,13 +110,13 @@ pub(super) fn add(sh: &Shell, arch: Arch, archive: &mut Archive) -> Result<()> {
 /// The packages' files, in the cache.
 fn unpacked(sh: &Shell, arch: Arch) -> Result<PathBuf> {
     let cache = setup::cache_dir()?;
-    let kept = cache.join(format!("pam-{}", arch.go()));
+    let kept = cache.join(format!("userland-{}", arch.go()));
     if !kept.is_dir() {
         let apt = Apt::of(sh, &cache, SUITE, arch)?;
-        say(format_args!("downloading libpam for {}", arch.go()));
+        say(format_args!("downloading libpam and runc for {}", arch.go()));
         kernel::within(&cache, |work| {
             PACKAGES.iter().try_for_each(|package| apt.unpack(package, work))?;
-            fs::rename(work.join("root"), &kept).context("keeping libpam")
+            fs::rename(work.join("root"), &kept).context("keeping libpam and runc")
         })?;
     }
     Ok(kept)
