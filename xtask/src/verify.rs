@@ -27,7 +27,7 @@ pub(crate) struct Options {
     #[arg(long, default_value = "all")]
     kernel: String,
     /// The machine type: `x86_64`, `aarch64`, or `all`.
-    #[arg(long, default_value = "x86_64")]
+    #[arg(long, default_value = "all")]
     arch: String,
     /// Write what was found into the table.
     #[arg(long)]

@@ -54,7 +54,7 @@ fn expect_host(agent: &Agent) {
     if !program.exists() {
         Program::Exit(0).write(&program);
     }
-    let mut child = agent.exec(&program, &["host-program"]);
+    let mut child = agent.exec_below("host", &program, &["host-program"]);
     agent.settle(&mut child);
     let none = json!({ "container": null, "k8s": null });
     agent.expect(child.pid, "exec", &none);

@@ -60,6 +60,12 @@ impl Job<'_> {
         }
     }
 
+    /// Whether its kernel takes longer than others to load programs: before 5.17 loops are walked turn by turn, and since 7.0 the
+    /// verifier follows the stack.
+    pub(super) fn is_long(&self) -> bool {
+        ["5.", "7."].iter().any(|release| self.kernel.name.starts_with(release))
+    }
+
     /// Boots the guest, shows its console line by line, and reads how it went.
     pub(super) fn run(&self) -> Result<Outcome> {
         let name = self.name();

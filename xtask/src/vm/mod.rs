@@ -185,9 +185,12 @@ fn guests(sh: &Shell, kernels: &str, arch: &str) -> Result<Vec<Guest>> {
     Ok(guests)
 }
 
-/// Runs all jobs, so many at a time; their outcomes are in the order of the jobs.
+/// Runs all jobs, so many at a time; their outcomes are in the order of the jobs. Those that take longest come first, so that none
+/// is alone at the end.
 fn all(jobs: &[Job<'_>], at_a_time: usize) -> Vec<Result<Outcome>> {
-    let queue: Mutex<VecDeque<usize>> = Mutex::new((0..jobs.len()).collect());
+    let mut order: Vec<(usize, &Job<'_>)> = jobs.iter().enumerate().collect();
+    order.sort_by_key(|(_, job)| !job.is_long());
+    let queue: Mutex<VecDeque<usize>> = Mutex::new(order.into_iter().map(|(index, _)| index).collect());
     let outcomes: Vec<Mutex<Option<Result<Outcome>>>> = jobs.iter().map(|_| Mutex::new(None)).collect();
     let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
     thread::scope(|threads| {
