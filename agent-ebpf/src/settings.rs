@@ -24,8 +24,6 @@ wire! {
         pub preemptible: u32,
         /// Always 0: for code that a program must have and never runs.
         pub never: u32,
-        /// Keeps the size a multiple of 8.
-        pub reserved: u32,
         /// System call numbers of this architecture, by the order of [`crate::privilege::Call`].
         pub credential_calls: [u32; 10],
         /// Where a `pt_regs` has the pointer to the path: of execve and execveat, then of both from 32-bit programs.
@@ -67,7 +65,6 @@ impl Host {
         roots_told: 0,
         preemptible: 0,
         never: 0,
-        reserved: 0,
         credential_calls: [u32::MAX; 10],
         exec_path_registers: [u32::MAX; 4],
     };

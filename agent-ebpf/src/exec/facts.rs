@@ -10,8 +10,8 @@ use crate::{
 const OVERLAYFS: u64 = 0x794c_7630;
 
 /// What a record takes from the task, followed once: each pointer that is read from a task makes the verifier of 6.3 to 6.18
-/// search all of the kernel's types, three times (`btf_nested_type_is_trusted` in kernel/bpf/btf.c, v6.18). That of 7.0 keeps
-/// them sorted.
+/// search all of the kernel's types, three times (`btf_nested_type_is_trusted` in kernel/bpf/btf.c, v6.18). On 7.3
+/// that search does not show in a profile.
 pub(super) struct Task<P> {
     credentials: P,
     pub(super) fs: P,

@@ -81,7 +81,6 @@ impl Support {
             entry_probes_alone: u32::from(no_returns.is_some()),
             roots_told: u32::from(probed != Probed::Nothing),
             never: 0,
-            reserved: 0,
             preemptible: u32::from(has_preemptible_tracepoints(&release, btf)),
             credential_calls: CREDENTIAL_CALLS,
             exec_path_registers: EXEC_PATH_REGISTERS,

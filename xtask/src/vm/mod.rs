@@ -66,7 +66,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     stage("live tests on other kernels", || tests(&sh, options)).conclude()
 }
 
-/// All but `pam`, which has its turn on the host and takes an emulated machine four minutes more.
+/// All but `pam` and `containers`, which have their turn on the host and take an emulated machine five minutes more.
 const IN_EACH_RUN: &str = "process,network,privilege,machine";
 
 /// The live tests on these kernels, as they are run by `cargo xtask test`.
