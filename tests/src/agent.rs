@@ -6,7 +6,7 @@ use std::{
     os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
     process::{self, Command, ExitStatus},
-    sync::{Mutex, OnceLock, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::{
+    alone::{self, Alone},
     cgroup::Cgroup,
     child::{Child, fork_into},
     http,
@@ -36,6 +37,8 @@ pub struct Agent {
     process: Mutex<Option<process::Child>>,
     log: Log,
     lines: Mutex<Lines>,
+    /// Counters as they were when a test began that has the agent to itself.
+    before: Mutex<Option<Metrics>>,
     cgroup: Cgroup,
     folder: TempDir,
     port: u16,
@@ -78,7 +81,7 @@ impl Agent {
             let process = Mutex::new(Some(setup::start(command, &log)));
             if log.wait_for("watching") {
                 let lines = Mutex::new(Lines::new(setup::events(folder.path())));
-                return Self { process, log, lines, cgroup, folder, port };
+                return Self { process, log, lines, before: Mutex::default(), cgroup, folder, port };
             }
             let said = log.all().join("\n");
             // EADDRINUSE; its text is the C library's.
@@ -87,26 +90,19 @@ impl Agent {
         panic!("no port for the agent");
     }
 
-    /// One plain agent for all tests of this process that do not ask for what an agent alone can tell: its
-    /// start takes seconds where the kernel is emulated.
+    /// One plain agent for all tests of this process that do not ask for what an agent alone can tell.
     pub fn shared() -> &'static Self {
-        static SHARED: OnceLock<Agent> = OnceLock::new();
-        static OWNER: OnceLock<u32> = OnceLock::new();
-        extern "C" fn at_exit() {
-            // A child that a test forked has the handler too, and must not take the agent from the others.
-            if let Some(agent) = SHARED.get()
-                && OWNER.get() == Some(&process::id())
-            {
-                agent.end();
-                agent.cgroup.remove();
-                let _untidy = fs::remove_dir_all(agent.folder.path());
-            }
-        }
-        SHARED.get_or_init(|| {
-            OWNER.get_or_init(process::id);
-            sys::at_exit(at_exit);
-            Self::start()
-        })
+        alone::kept("")
+    }
+
+    /// A plain agent that no other test uses meanwhile.
+    pub fn alone() -> Alone {
+        Alone::with_config("")
+    }
+
+    /// The same with a configuration, which the test must not change.
+    pub fn alone_with_config(toml: &str) -> Alone {
+        Alone::with_config(toml)
     }
 
     /// The directory of the cgroup that is watched.
@@ -225,23 +221,60 @@ impl Agent {
     pub fn settle(&self, child: &mut Child) {
         child.wait();
         // The exit of a process is told before its parent hears of it.
-        let submitted = self.metric("tellwire_kernel_records_total", &[("outcome", "submitted")]);
+        self.deliver();
+    }
+
+    /// Waits until all that the kernel told so far is in the file.
+    fn deliver(&self) {
+        let submitted = self.scrape_whole().get("tellwire_kernel_records_total", &[("outcome", "submitted")]);
         until("what was submitted is received", || {
-            (self.metric("tellwire_records_received_total", &[]) >= submitted).then_some(())
+            (self.scrape_whole().get("tellwire_records_received_total", &[]) >= submitted).then_some(())
         });
-        let made = self.metric("tellwire_lines_total", &[]);
+        let made = self.scrape_whole().get("tellwire_lines_total", &[]);
         until("what was made is written", || {
-            let metrics = self.scrape();
+            let metrics = self.scrape_whole();
             let done = metrics.get("tellwire_output_events_total", &[])
                 + metrics.get("tellwire_output_dropped_total", &[]);
             (done >= made).then_some(())
         });
     }
 
+    /// Its metrics; what it counted for tests before this one is not in them.
     pub fn scrape(&self) -> Metrics {
+        let metrics = self.scrape_whole();
+        match &*self.before.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(before) => metrics.since(before),
+            None => metrics,
+        }
+    }
+
+    fn scrape_whole(&self) -> Metrics {
         let (status, body) = self.get("/metrics");
         assert_eq!(status, 200, "{body}");
         Metrics::parse(&body)
+    }
+
+    /// From here on lines and counters are another test's. Nothing of the one before runs any more, nor is under way.
+    pub(crate) fn begin_anew(&self) {
+        // A test that failed may have left it stopped.
+        self.signal(Signal::CONT);
+        self.cgroup.kill();
+        self.deliver();
+        self.lines().forget();
+        *self.before.lock().unwrap_or_else(PoisonError::into_inner) = Some(self.scrape_whole());
+    }
+
+    /// Whether its process runs.
+    pub(crate) fn is_there(&self) -> bool {
+        let mut process = self.process.lock().unwrap_or_else(PoisonError::into_inner);
+        process.as_mut().is_some_and(|process| process.try_wait().is_ok_and(|status| status.is_none()))
+    }
+
+    /// Ends it, and takes away what it would when it is dropped.
+    pub(crate) fn discard(&self) {
+        self.end();
+        self.cgroup.remove();
+        let _untidy = fs::remove_dir_all(self.folder.path());
     }
 
     /// The sum of the samples that have these labels.
@@ -295,7 +328,7 @@ impl Agent {
         self.wait()
     }
 
-    fn lines(&self) -> std::sync::MutexGuard<'_, Lines> {
+    fn lines(&self) -> MutexGuard<'_, Lines> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

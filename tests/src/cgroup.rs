@@ -50,6 +50,14 @@ impl Cgroup {
         self.processes.try_clone().expect("another descriptor")
     }
 
+    /// Kills what still runs in it, and waits until nothing does.
+    pub(crate) fn kill(&self) {
+        let _some_stay = within(limit(), || {
+            kill(&self.path);
+            processes(&self.path).next().is_none().then_some(())
+        });
+    }
+
     /// Removes the cgroup; the second time there is nothing to do.
     pub(crate) fn remove(&self) {
         let removed = || match remove(&self.path) {
@@ -68,11 +76,21 @@ fn remove(cgroup: &Path) -> io::Result<()> {
             remove(&entry.path())?;
         }
     }
-    let processes = fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default();
-    for pid in processes.lines().filter_map(|line| line.parse().ok()).filter_map(Pid::from_raw) {
+    kill(cgroup);
+    fs::remove_dir(cgroup)
+}
+
+fn kill(cgroup: &Path) {
+    for pid in processes(cgroup) {
         let _ended = kill_process(pid, Signal::KILL);
     }
-    fs::remove_dir(cgroup)
+}
+
+fn processes(cgroup: &Path) -> impl Iterator<Item = Pid> {
+    let processes = fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default();
+    let pids: Vec<_> =
+        processes.lines().filter_map(|line| line.parse().ok()).filter_map(Pid::from_raw).collect();
+    pids.into_iter()
 }
 
 impl Drop for Cgroup {

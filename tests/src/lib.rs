@@ -15,6 +15,7 @@
 )]
 
 mod agent;
+mod alone;
 pub mod auditing;
 pub mod bpf;
 mod cgroup;
@@ -42,6 +43,7 @@ pub mod uring;
 mod wait;
 
 pub use agent::{Agent, Stopped};
+pub use alone::Alone;
 pub use cgroup::Cgroup;
 pub use child::{Child, exit_at_once, fork};
 pub use log::Ledger;

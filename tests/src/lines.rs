@@ -41,4 +41,10 @@ impl Lines {
         }
         &self.events
     }
+
+    /// Events so far are not given any more.
+    pub(crate) fn forget(&mut self) {
+        self.events();
+        self.events.clear();
+    }
 }

@@ -20,6 +20,18 @@ impl Metrics {
         Self(samples.map(|line| sample(line).unwrap_or_else(|| panic!("no sample: {line}"))).collect())
     }
 
+    /// The same with counters as they have grown since; what goes up and down stays as it is.
+    pub(crate) fn since(mut self, before: &Self) -> Self {
+        const COUNTERS: [&str; 4] = ["_total", "_count", "_sum", "_bucket"];
+        for sample in &mut self.0 {
+            let is_counter = COUNTERS.iter().any(|ending| sample.name.ends_with(ending));
+            let same = |old: &&Sample| old.name == sample.name && old.labels == sample.labels;
+            let old = before.0.iter().find(same).filter(|_| is_counter).and_then(|old| old.value);
+            sample.value = sample.value.map(|value| value - old.unwrap_or_default());
+        }
+        self
+    }
+
     /// How many series there are, of this metric or of those whose names begin so.
     pub fn series(&self, prefix: &str) -> usize {
         self.0.iter().filter(|sample| sample.name.starts_with(prefix)).count()
@@ -67,5 +79,15 @@ mod tests {
         assert_eq!(metrics.get("a", &[("b", "1")]), 5);
         assert_eq!(metrics.get("a", &[("b", ""), ("c", "")]), 1);
         assert_eq!(metrics.get("d", &[]), 7);
+    }
+
+    #[test]
+    fn counters_are_seen_from_a_moment_on() {
+        let before = Metrics::parse("a_total{b=\"1\"} 2\ng 5\nh_sum 0.5\n");
+        let metrics = Metrics::parse("a_total{b=\"1\"} 7\na_total{b=\"2\"} 3\ng 4\nh_sum 1.5\n");
+        let metrics = metrics.since(&before);
+        assert_eq!(metrics.get("a_total", &[("b", "1")]), 5);
+        assert_eq!(metrics.get("a_total", &[]), 8);
+        assert_eq!(metrics.get("g", &[]), 4);
     }
 }

@@ -34,7 +34,7 @@ mod workloads;
 use std::{fs, os::unix::fs::MetadataExt as _};
 
 use serde_json::{Value, json};
-use tellwire_tests::{Agent, at, program::Program, runtime::Cgroups};
+use tellwire_tests::{Agent, Alone, at, program::Program, runtime::Cgroups};
 
 /// A 64-digit id that no engine gave, and each caller has another.
 fn made_up_id(seed: u8) -> String {
@@ -42,8 +42,8 @@ fn made_up_id(seed: u8) -> String {
 }
 
 /// An agent, and the cgroups of its name, which must go before it does.
-fn agent() -> (Agent, Cgroups) {
-    let agent = Agent::start();
+fn agent() -> (Alone, Cgroups) {
+    let agent = Agent::alone();
     let cgroups = Cgroups::of(agent.cgroup());
     (agent, cgroups)
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
-use tellwire_tests::{Ledger, at};
+use tellwire_tests::at;
 
 use crate::{agent, dockerd::Docker, expect_host, isolated};
 
@@ -35,10 +35,9 @@ fn twenty_short_containers_of_docker_all_have_their_ids_at_the_first_exec() {
     }
     agent.expect_metric("tellwire_ledger_balanced", &[], 1);
     let execs = agent.metric("tellwire_execs_total", &[("outcome", "success")]);
-    let stopped = agent.stop();
-    let lines = stopped.events.iter().filter(|event| event["event"]["action"] == "exec").count();
+    let events = agent.end();
+    let lines = events.iter().filter(|event| event["event"]["action"] == "exec").count();
     assert_eq!(lines as u64, execs);
-    let first_execs: Vec<&Value> = isolated(&stopped.events).collect();
+    let first_execs: Vec<&Value> = isolated(&events).collect();
     assert_eq!(first_execs.len(), CONTAINERS, "{first_execs:?}");
-    assert!(stopped.ledgers.values().all(Ledger::is_exact), "{:?}", stopped.ledgers);
 }

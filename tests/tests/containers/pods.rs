@@ -34,6 +34,7 @@ fn the_cgroupfs_driver_names_pod_and_class() {
     let id = made_up_id(0xb1);
     // More than one engine makes such a path.
     expect_pod("burstable", "burstable", &id, None, &format!("kubepods/burstable/pod{UID}/{id}"));
+    let id = made_up_id(0xb3);
     expect_pod("guaranteed", "guaranteed", &id, None, &format!("kubepods/pod{UID}/{id}"));
 }
 
@@ -45,6 +46,7 @@ fn the_systemd_driver_names_pod_class_and_engine() {
         "kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod{uid}.slice/cri-containerd-{id}.scope"
     );
     expect_pod("systemd", "besteffort", &id, Some("containerd"), &below);
+    let id = made_up_id(0xb4);
     let below = format!("kubepods.slice/kubepods-pod{uid}.slice/crio-{id}.scope");
     expect_pod("crio", "guaranteed", &id, Some("cri-o"), &below);
 }

@@ -29,7 +29,7 @@ fn talk(to: SocketAddr, request: usize) {
 
 #[test]
 fn the_end_of_a_connection_tells_what_it_carried() {
-    let agent = Agent::start();
+    let agent = Agent::alone();
     for listener in [TcpListener::bind((Ipv4Addr::LOCALHOST, 0)), TcpListener::bind((Ipv6Addr::LOCALHOST, 0))]
     {
         let listener = listener.expect("listening");

@@ -250,7 +250,7 @@ fn what_is_no_tcp_connect_is_not_told_as_one() {
 
 #[test]
 fn a_socket_that_connects_to_itself_is_told_once() {
-    let agent = Agent::start();
+    let agent = Agent::shared();
     let mut child = agent.fork(|| {
         let socket = net::stream_socket(AddressFamily::INET, SocketFlags::CLOEXEC);
         bind(&socket, &SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).expect("binding");

@@ -10,9 +10,12 @@ use rustix::{
     net::{AddressFamily, SocketFlags, bind, connect, sockopt::set_socket_reuseaddr},
 };
 use serde_json::{Value, json};
-use tellwire_tests::{Agent, Setup, attached_by, bpf, is_degraded, net, sys, uring};
+use tellwire_tests::{Agent, attached_by, bpf, is_degraded, net, sys, uring};
 
 use crate::{end, local_port, outcomes};
+
+/// Of agents whose cgroup may make no connection, once a test has forbidden it.
+const DENIED: &str = "[kernel]\npoll-interval = \"1ms\"\n";
 
 #[test]
 fn a_refused_connect_says_so() {
@@ -95,7 +98,7 @@ fn every_attempt_of_one_socket_is_told() {
 
 #[test]
 fn a_connect_that_a_cgroup_program_forbids_is_denied() {
-    let agent = Agent::start();
+    let agent = Agent::alone_with_config(DENIED);
     bpf::deny_connects(agent.cgroup());
     for (ip, family) in [(Ipv4Addr::LOCALHOST.into(), "ipv4"), (Ipv6Addr::LOCALHOST.into(), "ipv6")] {
         let to = SocketAddr::new(ip, 9);
@@ -167,7 +170,7 @@ fn a_connect_that_a_security_module_forbids_is_denied() {
 /// By `io_uring` there is no system call whose end could be seen: the attempt is told without its errno.
 #[test]
 fn a_connect_by_io_uring_that_is_forbidden_is_told() {
-    let agent = Agent::with(|| Setup::default().config("[kernel]\npoll-interval = \"1ms\""));
+    let agent = Agent::alone_with_config(DENIED);
     bpf::deny_connects(agent.cgroup());
     let to = SocketAddr::from((Ipv4Addr::LOCALHOST, 9));
     // What io_uring's call came to is known where it comes to a function that is hooked.

@@ -101,7 +101,7 @@ fn names_are_told_where_that_is_asked_for_even_while_the_agent_runs() {
 
 #[test]
 fn a_name_that_once_succeeded_is_known() {
-    let agent = Agent::start();
+    let agent = Agent::alone();
     let pid = run(&agent, "sshd", "directory-user", &["auth"]);
     agent.expect(pid, "pam_authenticate", &json!({"user": {"id": null, "name": "directory-user"}}));
     let pid = run(&agent, "refuses", "directory-user", &["auth"]);

@@ -17,7 +17,7 @@ const ID_CALLS: [(&str, libc::c_long); 8] = [
 fn every_call_is_counted_by_its_outcome() {
     const SUCCESSES: u64 = 7;
     const FAILURES: u64 = 3;
-    let agent = Agent::start();
+    let agent = Agent::alone();
     let mut root = agent.fork(|| {
         for _ in 0..SUCCESSES {
             for (_, number) in ID_CALLS {

@@ -18,7 +18,7 @@ const TRACEPOINTS: &str = "[kernel]\nfunction-hooks = false\n";
 
 #[test]
 fn ids_that_changed_by_no_call_that_was_seen_show_at_the_exit() {
-    let agent = Agent::with_config(TRACEPOINTS);
+    let agent = Agent::alone_with_config(TRACEPOINTS);
     let mut child = agent.fork(|| {
         // The agent has met the process before it changes.
         sys::credential_call(libc::SYS_setuid, [0; 3]).expect("root may");
@@ -46,7 +46,7 @@ fn ids_that_changed_by_no_call_that_was_seen_show_at_the_exit() {
 
 #[test]
 fn ids_that_changed_show_at_the_next_event_and_once() {
-    let agent = Agent::with_config(TRACEPOINTS);
+    let agent = Agent::alone_with_config(TRACEPOINTS);
     let server = net::Server::start(Ipv4Addr::LOCALHOST);
     let to = server.address();
     let program = agent.subfolder("changed-exec").join("program");
@@ -73,7 +73,7 @@ fn ids_that_changed_show_at_the_next_event_and_once() {
 
 #[test]
 fn an_exec_that_comes_with_other_ids_than_the_process_had_shows_them() {
-    let agent = Agent::with_config(TRACEPOINTS);
+    let agent = Agent::alone_with_config(TRACEPOINTS);
     let program = agent.subfolder("changed-before-exec").join("program");
     Program::Exit(0).write(&program);
     let mut child = agent.fork(|| {
@@ -89,7 +89,7 @@ fn an_exec_that_comes_with_other_ids_than_the_process_had_shows_them() {
 
 #[test]
 fn a_32_bit_program_that_changes_its_ids_shows_at_its_exit() {
-    let agent = Agent::with_config(TRACEPOINTS);
+    let agent = Agent::alone_with_config(TRACEPOINTS);
     let program = agent.folder().join("program");
     program::write(&program, &program::setuid_of_32_bits(4321), 0o755);
     let mut child = agent.exec(&program, &["program"]);

@@ -40,7 +40,7 @@ fn a_thread_that_execs_becomes_the_process() {
 
 #[test]
 fn threads_that_end_at_once_are_one_exit() {
-    let agent = Agent::start();
+    let agent = Agent::alone();
     let rounds = if tellwire_tests::in_vm() { 10 } else { 100 };
     for round in 0..rounds {
         let mut child = agent.fork(|| {
@@ -62,8 +62,7 @@ fn threads_that_end_at_once_are_one_exit() {
         agent.expect(child.pid, "exit", &json!({"event.reason": "exited", "process.exit_code": 0}));
     }
     agent.expect_metric("tellwire_process_exits_total", &[], rounds);
-    let stopped = agent.stop();
-    let exits = stopped.events.iter().filter(|event| event["event"]["action"] == "exit").count() as u64;
+    let exits = agent.end().iter().filter(|event| event["event"]["action"] == "exit").count() as u64;
     assert_eq!(exits, rounds);
 }
 
