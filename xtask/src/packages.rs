@@ -13,6 +13,8 @@ pub(crate) enum Need {
     /// Building for the other machine type.
     Arm,
     Deployment,
+    /// A kernel that is compiled.
+    Kernel,
     /// What the tests are compiled with.
     Lint,
     Live,
@@ -88,6 +90,13 @@ const PACKAGES: &[Package] = &[
         &[Need::Arm],
         "parts in C of TLS, for arm64",
     ),
+    package("make", "make", &[Need::Kernel], "compiles a kernel"),
+    package("flex", "flex", &[Need::Kernel], "compiles a kernel"),
+    package("bison", "bison", &[Need::Kernel], "compiles a kernel"),
+    package("bc", "bc", &[Need::Kernel], "compiles a kernel"),
+    package("libssl-dev", "/usr/include/openssl/ssl.h", &[Need::Kernel], "compiles a kernel"),
+    package("libelf-dev", "/usr/include/libelf.h", &[Need::Kernel], "compiles a kernel"),
+    package("dwarves", "pahole", &[Need::Kernel], "a kernel's types"),
     package("rpm", "rpm", &[Need::Live], "reads the package for other distributions"),
     package("systemd", "systemd-analyze", &[Need::Live], "checks the unit"),
     package("strace", "strace", &[Need::Live], "names the agent's system calls"),

@@ -8,7 +8,10 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use xshell::Shell;
 
-use super::debian::{Apt, Archive, Suite};
+use super::{
+    compiled,
+    debian::{Apt, Archive, Suite},
+};
 use crate::{build::Arch, say, setup};
 
 /// A release of the matrix, and where Debian has it: the suite with the newest first.
@@ -49,7 +52,7 @@ const fn cloud(version: &'static str, suites: &'static [Suite]) -> Release {
 
 const TRIXIE: &[Suite] = &[updates("trixie-security"), main("trixie")];
 
-const fn updates(name: &'static str) -> Suite {
+pub(super) const fn updates(name: &'static str) -> Suite {
     Suite { name, archive: Archive::Security }
 }
 
@@ -83,9 +86,14 @@ pub(super) fn image(sh: &Shell, release: &str, arch: Arch) -> Result<Image> {
         ensure!(Path::new(release).is_file(), "{release} is no kernel image");
         return Ok(Image { name: release.into(), path: release.into() });
     }
+    if release == compiled::PAGES_64K.name {
+        let path = compiled::image(sh, &compiled::PAGES_64K, arch)?;
+        return Ok(Image { name: release.into(), path });
+    }
     let known = MATRIX.iter().find(|known| known.name == release).with_context(|| {
         let known = MATRIX.map(|known| known.name).join(", ");
-        format!("{release} is not in the matrix ({known}): name an image, `--kernel /path/to/vmlinuz`")
+        let compiled = compiled::PAGES_64K.name;
+        format!("{release} is not in the matrix ({known}), nor {compiled}: name an image, `--kernel /path/to/vmlinuz`")
     })?;
     let cache = setup::cache_dir()?;
     let kernels = cache.join("kernels");

@@ -3,6 +3,7 @@
 //! The guest is a kernel and an initramfs (`guest`). A boot is a [`Job`] (`machine`): `tellwire check`, then the tests. Its last
 //! line says how it went; without that line it failed, whatever QEMU's exit status.
 
+mod compiled;
 mod configuration;
 mod debian;
 mod guest;
@@ -42,7 +43,8 @@ pub(crate) const OLDEST_AND_NEWEST: &str = "5.10,7";
 
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Releases of Debian's cloud kernels, with commas between; `all` for the matrix; or the path of a kernel image.
+    /// Releases of Debian's cloud kernels, with commas between; `all` for the matrix; `6.12-64k`, which is compiled; or the path
+    /// of a kernel image.
     #[arg(long, default_value = "6.1")]
     kernel: String,
     /// The machine type: `x86_64`, `aarch64`, or `all`.
