@@ -48,14 +48,14 @@ pub struct Alone(Held);
 
 #[derive(Debug)]
 enum Held {
-    Own(Agent),
+    Own(Box<Agent>),
     Kept(&'static Agent),
 }
 
 impl Alone {
     pub(crate) fn with_config(toml: &str) -> Self {
         if !in_vm() {
-            return Self(Held::Own(Agent::with_config(toml)));
+            return Self(Held::Own(Box::new(Agent::with_config(toml))));
         }
         let agent = kept(toml);
         agent.begin_anew();

@@ -8,7 +8,7 @@ use std::{
 use crate::wait::limit;
 
 /// The status and the body of the answer.
-pub(crate) fn get(port: u16, path: &str) -> (u16, String) {
+pub fn get(port: u16, path: &str) -> (u16, String) {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("connecting to the agent");
     stream.set_read_timeout(Some(limit())).expect("a timeout");
     write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")

@@ -11,7 +11,7 @@ pub fn at<'a>(event: &'a Value, path: &str) -> Option<&'a Value> {
 
 /// What differs at one path.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Difference {
+pub struct Difference {
     path: String,
     expected: Value,
     found: Option<Value>,
@@ -19,7 +19,7 @@ pub(crate) struct Difference {
 
 /// Holds the event against a subset of it, nested or with dotted keys. `null` stands for a field that must not
 /// be there; lists must be equal.
-pub(crate) fn differences(expected: &Value, event: &Value) -> Vec<Difference> {
+pub fn differences(expected: &Value, event: &Value) -> Vec<Difference> {
     let mut found = Vec::new();
     collect(expected, Some(event), "", &mut found);
     found

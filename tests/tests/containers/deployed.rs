@@ -16,10 +16,15 @@ use std::{
 use k8s_cri::v1::{Mount, NamespaceMode};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde_json::{Map, Value, json};
-use tellwire_tests::{Cgroup, Metrics, at, runtime::Cgroups, until};
+use tellwire_tests::{
+    Cgroup, Metrics, at,
+    containerd::{Containerd, Pod, Sandbox},
+    runtime::Cgroups,
+    until,
+};
 
 use crate::{
-    cri::{Containerd, PODS, Pod, Sandbox},
+    cri::PODS,
     image,
     manifest::{self, DaemonSet, Node, deployed},
     server::{Prometheus, get_from},
@@ -29,7 +34,7 @@ const NODE: &str = "node-a";
 const CART: Pod = Pod {
     name: "cart-7d5c9b8f6d-x2v9k",
     uid: "3f8d2c1e-5b6a-4c7d-8e9f-0a1b2c3d4e61",
-    class: "burstable/",
+    class: "burstable",
     network: NamespaceMode::Pod,
 };
 /// Waits for a file, then executes and connects to where nobody listens.
@@ -142,7 +147,7 @@ fn on_the_node(containerd: &Containerd, daemon_set: &DaemonSet, node: &Node<'_>)
         });
     }
     assert!(!said(node.folder).contains("probe not attached"), "{}", said(node.folder));
-    let cart = containerd.sandbox(CART.config(node.cgroups));
+    let cart = containerd.sandbox(CART.config(&node.cgroups.path(&CART.cgroup())));
     let work = node.folder.join("work");
     fs::create_dir(&work).expect("a folder");
     let mut server = CART.container(&["/bin/sh", "-c", WORK]);
@@ -273,7 +278,7 @@ fn beside_pods_of_each_class(containerd: &Containerd, daemon_set: &DaemonSet, no
     line(node.folder, "agent_started", "k8s.node.name", NODE);
     for ((name, uid), class) in PODS.into_iter().zip(["burstable/", "besteffort/", ""]) {
         let pod = Pod { name, uid, class, network: NamespaceMode::Node };
-        let beside = containerd.sandbox(pod.config(node.cgroups));
+        let beside = containerd.sandbox(pod.config(&node.cgroups.path(&pod.cgroup())));
         let server = beside.start(pod.container(&["/bin/sh", "-c", "/bin/usleep 200000"]));
         // The shell ends last.
         let line = until(format_args!("the end of {name}; the agent's log:\n{}", said(node.folder)), || {

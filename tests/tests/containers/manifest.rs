@@ -16,9 +16,7 @@ use k8s_cri::v1::{
 };
 use saphyr::{LoadableYamlNode as _, Scalar, Yaml};
 use serde_json::{Map, Value};
-use tellwire_tests::runtime::Cgroups;
-
-use crate::cri::kubelet_labels;
+use tellwire_tests::{containerd::kubelet_labels, runtime::Cgroups};
 
 pub(crate) const POD: &str = "tellwire-x2v9k";
 pub(crate) const UID: &str = "3f8d2c1e-5b6a-4c7d-8e9f-0a1b2c3d4e60";

@@ -1,6 +1,8 @@
-//! Ways in which machines are set up, beside the kernel: what the guest's `init.sh` does for each, and how it is booted.
+//! Ways in which machines are set up, beside the kernel: what `guest/init.sh` does for each, and how it is booted.
 
 use anyhow::{Result, bail};
+
+use super::guest::System;
 
 /// One way to set a machine up.
 #[derive(Debug)]
@@ -11,6 +13,7 @@ pub(super) struct Configuration {
     pub(super) boot: &'static str,
     /// QEMU's `-smp`.
     pub(super) cpus: &'static str,
+    pub(super) system: System,
     /// What must be seen.
     pub(super) expected: Expected,
 }
@@ -25,30 +28,29 @@ pub(super) enum Expected {
 }
 
 const fn plain(name: &'static str, boot: &'static str) -> Configuration {
-    Configuration { name, boot, cpus: "2", expected: Expected::Tests }
+    Configuration { name, boot, cpus: "2", system: System::Script, expected: Expected::Tests }
 }
 
 pub(super) const PLAIN: Configuration = plain("", "");
 
 /// All but the plain one.
-pub(super) const ALL: [Configuration; 11] = [
-    Configuration { name: "cgroup-v1", boot: "", cpus: "2", expected: Expected::Degraded("no_cgroup_v2") },
+pub(super) const ALL: [Configuration; 12] = [
+    Configuration { expected: Expected::Degraded("no_cgroup_v2"), ..plain("cgroup-v1", "") },
     plain("cgroup-hybrid", ""),
     plain("no-tracefs", ""),
     plain("btf-file", ""),
     plain("preempt-full", "preempt=full"),
     plain("lockdown-integrity", "lockdown=integrity lsm=lockdown,capability"),
     Configuration {
-        name: "lockdown-confidentiality",
-        boot: "lockdown=confidentiality lsm=lockdown,capability",
-        cpus: "2",
         expected: Expected::Degraded("kernel_memory_locked"),
+        ..plain("lockdown-confidentiality", "lockdown=confidentiality lsm=lockdown,capability")
     },
     plain("unprivileged-bpf-disabled", ""),
     plain("apparmor", ""),
     plain("cpu-hotplug", ""),
     // They are there and never started, which costs nothing; room for more would not be counted as possible since 6.9.
-    Configuration { name: "many-cpus", boot: "maxcpus=2", cpus: "72", expected: Expected::Tests },
+    Configuration { cpus: "72", ..plain("many-cpus", "maxcpus=2") },
+    Configuration { system: System::Systemd, ..plain("systemd", "") },
 ];
 
 /// Those that `--configuration` names.
@@ -81,7 +83,7 @@ mod tests {
 
     #[test]
     fn the_guest_knows_every_configuration_that_the_kernel_is_not_told() {
-        let script = include_str!("init.sh");
+        let script = include_str!("guest/init.sh");
         for known in ALL.iter().filter(|known| known.boot.is_empty()) {
             assert!(script.contains(known.name), "{}", known.name);
         }

@@ -89,7 +89,20 @@ impl<'a> Apt<'a> {
     pub(super) fn unpack(&self, package: &str, work: &Path) -> Result<()> {
         let _folder = self.sh.push_dir(work);
         self.run("apt-get", &["-qq", "download", package])?;
-        for entry in fs::read_dir(work).with_context(|| format!("reading {}", work.display()))? {
+        self.extract(work, work)
+    }
+
+    /// The same with all packages that these depend on: this apt knows of none that is there already.
+    pub(super) fn unpack_with_dependencies(&self, packages: &[&str], work: &Path) -> Result<()> {
+        let install = ["-qq", "-y", "--no-install-recommends", "--download-only", "install"];
+        self.run("apt-get", &[&install, packages].concat())?;
+        self.extract(&self.folder.join("cache/archives"), work)
+    }
+
+    /// Unpacks the packages in a folder, and removes them.
+    fn extract(&self, folder: &Path, work: &Path) -> Result<()> {
+        let _folder = self.sh.push_dir(work);
+        for entry in fs::read_dir(folder).with_context(|| format!("reading {}", folder.display()))? {
             let archive = entry?.path();
             if archive.extension().is_some_and(|extension| extension == "deb") {
                 cmd!(self.sh, "dpkg-deb --extract {archive} root").quiet().run().context("unpacking")?;

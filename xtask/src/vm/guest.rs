@@ -1,5 +1,9 @@
-//! What the guest finds: busybox, the static agent, the static test binaries, libpam, runc and `init.sh`, one archive for each
-//! machine type.
+//! What the guest finds: busybox, the static agent, the static test binaries, libpam, runc and the scripts of `guest/`, one archive for
+//! each machine type; another for nodes.
+
+mod initramfs;
+mod node;
+mod userland;
 
 use std::{
     fs,
@@ -9,15 +13,28 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use xshell::{Shell, cmd};
 
-use super::{initramfs::Archive, kernel, userland};
+use self::initramfs::Archive;
+use super::kernel;
 use crate::{
     build::{self, Arch, Executable, Linking, Profile, Purpose},
     complain, setup,
 };
 
 /// The suites of `tests/tests` that run in a VM. The others need the distribution's programs, and so do modules of `pam` and
-/// `containers` that `init.sh` names.
+/// `containers` that `guest/tests.sh` names.
 pub(super) const TESTS: [&str; 6] = ["process", "network", "privilege", "pam", "containers", "machine"];
+
+/// The suite of a guest that is a node.
+pub(super) const NODE: &str = "node";
+
+/// What the guest's first process is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum System {
+    /// A script.
+    Script,
+    /// systemd, with containerd and the agent as services.
+    Systemd,
+}
 
 /// Those that `--suite` names.
 pub(super) fn suites(asked: Option<&str>) -> Result<Vec<&'static str>> {
@@ -30,7 +47,7 @@ pub(super) fn suites(asked: Option<&str>) -> Result<Vec<&'static str>> {
 const BUSYBOX: &str = "/bin/busybox";
 
 /// Builds what the guest runs and packs it; gives the archive's path.
-pub(super) fn pack(sh: &Shell, arch: Arch) -> Result<PathBuf> {
+pub(super) fn pack(sh: &Shell, arch: Arch, system: System) -> Result<PathBuf> {
     let linking = Linking::Static(arch);
     let agent = build::agent(sh, Profile::Release, linking)?;
     let tests = test_binaries(sh, linking)?;
@@ -47,7 +64,9 @@ pub(super) fn pack(sh: &Shell, arch: Arch) -> Result<PathBuf> {
     for directory in ["bin", "dev", "etc", "proc", "root", "sys", "tests", "tmp"] {
         archive.directory(directory)?;
     }
-    archive.program("init", include_bytes!("init.sh"))?;
+    archive.program("init", include_bytes!("guest/init.sh"))?;
+    archive.text("options.sh", include_str!("guest/options.sh"))?;
+    archive.text("tests.sh", include_str!("guest/tests.sh"))?;
     archive.program("bin/busybox", &program)?;
     // The same for every machine type, or nearly.
     for applet in cmd!(sh, "{BUSYBOX} --list").quiet().read()?.lines().filter(|name| *name != "busybox") {
@@ -69,8 +88,15 @@ pub(super) fn pack(sh: &Shell, arch: Arch) -> Result<PathBuf> {
         ));
     }
 
+    let kind = match system {
+        System::Script => "initramfs",
+        System::Systemd => {
+            node::add(sh, arch, &mut archive)?;
+            "node"
+        }
+    };
     let folder = setup::root()?.join("target/vm");
-    let path = folder.join(format!("initramfs-{}.cpio", arch.go()));
+    let path = folder.join(format!("{kind}-{}.cpio", arch.go()));
     fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
     fs::write(&path, archive.finish()?).with_context(|| format!("writing {}", path.display()))?;
     Ok(path)
@@ -80,16 +106,17 @@ pub(super) fn pack(sh: &Shell, arch: Arch) -> Result<PathBuf> {
 fn confinement(sh: &Shell) -> Result<Vec<u8>> {
     let features = "/etc/apparmor.d/abi/3.0";
     let known = ["--kernel-features", features, "--policy-features", features];
-    let profile = include_str!("apparmor.profile");
+    let profile = include_str!("guest/apparmor.profile");
     let compile = cmd!(sh, "/sbin/apparmor_parser --skip-kernel-load --skip-cache --stdout {known...}");
     Ok(compile.stdin(profile).quiet().output().context("compiling apparmor.profile")?.stdout)
 }
 
 fn test_binaries(sh: &Shell, linking: Linking) -> Result<Vec<Executable>> {
-    let wanted = TESTS.iter().flat_map(|test| ["--test", *test]);
+    let all = || TESTS.iter().copied().chain([NODE]);
+    let wanted = all().flat_map(|test| ["--test", test]);
     let build = cmd!(sh, "cargo test --no-run --package tellwire-tests {wanted...}");
     let mut tests = build::executables(build.args(build::flags(Profile::Release, linking)).into())?;
-    tests.retain(|test| test.purpose == Purpose::IntegrationTest && TESTS.contains(&test.name.as_str()));
+    tests.retain(|test| test.purpose == Purpose::IntegrationTest && all().any(|name| name == test.name));
     ensure!(!tests.is_empty(), "none of the tests for a VM is there: {}", TESTS.join(", "));
     Ok(tests)
 }

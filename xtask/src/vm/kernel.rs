@@ -1,5 +1,7 @@
 //! Kernels to boot: Debian's packages, downloaded and unpacked into the cache, never installed.
 
+mod compiled;
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -8,10 +10,7 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use xshell::Shell;
 
-use super::{
-    compiled,
-    debian::{Apt, Archive, Suite},
-};
+use super::debian::{Apt, Archive, Suite};
 use crate::{build::Arch, say, setup};
 
 /// A release of the matrix, and where Debian has it: the suite with the newest first.
@@ -52,7 +51,7 @@ const fn cloud(version: &'static str, suites: &'static [Suite]) -> Release {
 
 const TRIXIE: &[Suite] = &[updates("trixie-security"), main("trixie")];
 
-pub(super) const fn updates(name: &'static str) -> Suite {
+const fn updates(name: &'static str) -> Suite {
     Suite { name, archive: Archive::Security }
 }
 

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::{
     configuration::{Configuration, Expected},
+    guest::System,
     kernel::Image,
     table,
 };
@@ -109,7 +110,8 @@ impl Job<'_> {
             }
         };
         // Emulated even where /dev/kvm exists: on some machines it hangs the guest.
-        qemu.args(["-accel", "tcg,thread=multi", "-m", "1024", "-smp", self.configuration.cpus]);
+        let megabytes = if self.configuration.system == System::Systemd { "2048" } else { "1024" };
+        qemu.args(["-accel", "tcg,thread=multi", "-m", megabytes, "-smp", self.configuration.cpus]);
         qemu.args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-serial", "stdio"]);
         qemu.arg("-kernel").arg(&self.kernel.path).arg("-initrd").arg(self.initramfs);
         // Debian's kernels clear memory before it is used, which is a tenth of what an emulated one does.

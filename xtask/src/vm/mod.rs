@@ -3,15 +3,12 @@
 //! The guest is a kernel and an initramfs (`guest`). A boot is a [`Job`] (`machine`): `tellwire check`, then the tests. Its last
 //! line says how it went; without that line it failed, whatever QEMU's exit status.
 
-mod compiled;
 mod configuration;
 mod debian;
 mod guest;
-mod initramfs;
 mod kernel;
 mod machine;
 mod table;
-mod userland;
 
 use std::{
     collections::VecDeque,
@@ -27,6 +24,7 @@ use xshell::Shell;
 
 use self::{
     configuration::Configuration,
+    guest::System,
     kernel::Image,
     machine::{Job, Outcome},
 };
@@ -117,11 +115,20 @@ pub(crate) fn checks(sh: &Shell, kernels: &str, arch: &str) -> Result<Vec<(Strin
 fn tests(sh: &Shell, options: &Options) -> Result<Summary> {
     let configurations = configuration::named(options.configuration.as_deref())?;
     let suites = guest::suites(options.suite.as_deref())?;
-    let guests = guests(sh, &options.kernel, &options.arch)?;
+    let mut guests = guests(sh, &options.kernel, &options.arch)?;
+    if configurations.iter().any(|configuration| configuration.system == System::Systemd) {
+        for guest in &mut guests {
+            guest.node = Some(guest::pack(sh, guest.arch, System::Systemd)?);
+        }
+    }
     let jobs: Vec<Job<'_>> = guests
         .iter()
         .flat_map(|guest| configurations.iter().map(move |configuration| guest.job(configuration)))
-        .map(|job| Job { tests: &suites, filter: options.filter.as_deref(), ..job })
+        .map(|job| {
+            let is_node = job.configuration.system == System::Systemd;
+            let tests = if is_node { &[guest::NODE] } else { suites.as_slice() };
+            Job { tests, filter: options.filter.as_deref(), ..job }
+        })
         .collect();
     let outcomes = all(&jobs, options.jobs);
     let rows: Vec<_> = jobs.iter().zip(&outcomes).collect();
@@ -152,13 +159,19 @@ struct Guest {
     kernel: Image,
     arch: Arch,
     initramfs: PathBuf,
+    /// What a node is booted with, where one was asked for.
+    node: Option<PathBuf>,
 }
 
 impl Guest {
     fn job<'a>(&'a self, configuration: &'a Configuration) -> Job<'a> {
-        let Self { kernel, arch, initramfs, .. } = self;
-        let arch = *arch;
-        Job { kernel, arch, initramfs, configuration, tests: &guest::TESTS, filter: None, gives_types: false }
+        let Self { kernel, arch, .. } = self;
+        let (arch, tests) = (*arch, guest::TESTS.as_slice());
+        let initramfs = match configuration.system {
+            System::Script => &self.initramfs,
+            System::Systemd => self.node.as_ref().unwrap_or(&self.initramfs),
+        };
+        Job { kernel, arch, initramfs, configuration, tests, filter: None, gives_types: false }
     }
 }
 
@@ -178,10 +191,10 @@ fn guests(sh: &Shell, kernels: &str, arch: &str) -> Result<Vec<Guest>> {
         let releases = kernel::releases(kernels, arch);
         let images: Vec<Image> =
             releases.iter().map(|release| kernel::image(sh, release, arch)).collect::<Result<_>>()?;
-        let initramfs = guest::pack(sh, arch)?;
+        let initramfs = guest::pack(sh, arch, System::Script)?;
         guests.extend(releases.into_iter().zip(images).map(|(release, kernel)| {
             let initramfs = initramfs.clone();
-            Guest { release, kernel, arch, initramfs }
+            Guest { release, kernel, arch, initramfs, node: None }
         }));
     }
     Ok(guests)

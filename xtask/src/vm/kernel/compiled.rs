@@ -12,8 +12,8 @@ use anyhow::{Context as _, Result, ensure};
 use xshell::{Shell, cmd};
 
 use super::{
-    debian::{Apt, Suite},
-    kernel,
+    super::debian::{Apt, Suite},
+    updates, within,
 };
 use crate::{
     archive::sha256,
@@ -35,7 +35,7 @@ pub(super) struct Recipe {
 pub(super) const PAGES_64K: Recipe = Recipe {
     name: "6.12-64k",
     package: "linux-source-6.12",
-    suite: kernel::updates("trixie-security"),
+    suite: updates("trixie-security"),
     configuration: include_str!("pages-64k.config"),
 };
 
@@ -53,7 +53,7 @@ pub(super) fn image(sh: &Shell, recipe: &Recipe, arch: Arch) -> Result<PathBuf> 
         let apt = Apt::of(sh, &cache, recipe.suite, arch)?;
         say(format_args!("downloading and compiling {}: some ten minutes on two cores, once", recipe.name));
         fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
-        kernel::within(&kernels, |work| {
+        within(&kernels, |work| {
             let image = compile(sh, recipe, &apt, work)?;
             // A rename at the end: an interrupted build is never taken for a kernel.
             fs::rename(image, &kept).context("keeping a kernel")

@@ -10,9 +10,11 @@ use anyhow::{Context as _, Result};
 use xshell::{Shell, cmd};
 
 use super::{
-    debian::{Apt, Suite},
+    super::{
+        debian::{Apt, Suite},
+        kernel,
+    },
     initramfs::Archive,
-    kernel,
 };
 use crate::{
     build::Arch,
@@ -21,7 +23,7 @@ use crate::{
 };
 
 /// Newer than the C library of most machines that compile: a program finds every symbol that it was linked with.
-const SUITE: Suite = kernel::main("trixie");
+pub(super) const SUITE: Suite = kernel::main("trixie");
 
 /// What is unpacked. `libpam0g-dev` is what the programs are compiled with.
 const PACKAGES: [&str; 11] = [

@@ -27,7 +27,11 @@ impl Archive {
     }
 
     pub(super) fn text(&mut self, path: &str, content: &str) -> Result<()> {
-        self.entry(path, TEXT, content.as_bytes())
+        self.file(path, content.as_bytes())
+    }
+
+    pub(super) fn file(&mut self, path: &str, content: &[u8]) -> Result<()> {
+        self.entry(path, TEXT, content)
     }
 
     pub(super) fn link(&mut self, path: &str, to: &str) -> Result<()> {

@@ -1,9 +1,9 @@
 #!/bin/sh
-# PID 1 of the test VM: mount, run `tellwire check`, then every test binary, say how it went, power off.
+# PID 1 of the test VM: mount, set up what is to be different, and go on with tests.sh.
 # What to do differently stands on the kernel's command line, as tellwire.NAME=VALUE.
 # Whatever stops it early panics the kernel, which ends QEMU without the EXIT line: a failure.
 
-export PATH=/bin HOME=/tmp RUST_BACKTRACE=1 TELLWIRE_BIN=/bin/tellwire TELLWIRE_VM=1
+export PATH=/bin
 
 # Containers get their root directory by pivot_root, which the file system that the kernel unpacks this into does not allow.
 if [ -z "$SWITCHED" ]; then
@@ -15,15 +15,17 @@ if [ -z "$SWITCHED" ]; then
 fi
 
 mount -t proc proc /proc
-option() {
-    for word in $(cat /proc/cmdline); do
-        case $word in "tellwire.$1="*) echo "${word#*=}" ;; esac
-    done
-}
+# shellcheck disable=SC1091 # It stands beside this.
+. /options.sh
 configuration=$(option configuration)
 
 mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
+if [ "$configuration" = systemd ]; then
+    # It mounts the rest, and its one unit goes on with tests.sh.
+    unset SWITCHED
+    exec /usr/lib/systemd/systemd --unit=tests.service --show-status=no --log-level=warning
+fi
 mount -t tmpfs tmpfs /tmp
 # Tests write their trees here, and 5.10 knows no `exec` on what the root file system gives.
 chmod 1777 /tmp
@@ -84,7 +86,6 @@ cpu-hotplug)
     done) &
     ;;
 esac
-exit=0
 # What the kernel did not take would prove nothing.
 case $configuration in
 apparmor) [ "$confined" = "tellwire (enforce)" ] ;;
@@ -94,43 +95,6 @@ unprivileged-bpf-disabled) grep -qx 2 /proc/sys/kernel/unprivileged_bpf_disabled
 many-cpus) grep -qx 0-71 /sys/devices/system/cpu/possible ;;
 esac || {
     echo "VM: not configured as asked: $configuration"
-    exit=1
+    export MISCONFIGURED=1
 }
-ip link set lo up
-echo "VM: Linux $(uname -r), $(uname -m), LSMs: $(cat /sys/kernel/security/lsm), lockdown: $(cat /sys/kernel/security/lockdown 2>/dev/null)"
-echo "VM: CPUs: $(cat /sys/devices/system/cpu/possible), preemption: $(cat /sys/kernel/debug/sched/preempt /sys/kernel/debug/sched_preempt 2>/dev/null)"
-
-cd /tmp
-if [ "$(option what)" = btf ]; then
-    echo "BTF-BEGIN"
-    gzip -c /sys/kernel/btf/vmlinux | base64
-    echo "BTF-END"
-else
-    echo "CHECK-BEGIN"
-    tellwire check --json >check.json || exit=$?
-    cat check.json
-    echo "CHECK-END"
-    # Tests ask as well, and it takes an emulated machine some seconds.
-    export TELLWIRE_CHECK=/tmp/check.json
-fi
-filter=$(option filter)
-for test in $(option tests | tr , ' '); do
-    echo "-- $test"
-    case $test in
-    # They need a compiler's libraries, and overlays, which are a module of the kernel that is not here.
-    pam) without="containers:: overlay:: a_host_without_libpam" ;;
-    # Only runc is here: no engine, no image, no Prometheus.
-    containers)
-        without="containerd:: cri:: deployed:: docker:: dockerd:: image:: manifest:: many:: names:: robust:: scale:: shippers:: workloads::"
-        ;;
-    *) without= ;;
-    esac
-    for module in $without; do echo "-- $test: without $module"; done
-    # shellcheck disable=SC2086 # Words.
-    "/tests/$test" --test-threads=1 --include-ignored --show-output ${without:+$(printf -- '--skip %s ' $without)} ${filter:+"$filter"} || exit=$?
-done
-
-# Setting the terminal waits until the console has sent everything; powering off does not.
-echo "EXIT=$exit"
-stty sane </dev/console
-poweroff -f
+exec /bin/sh /tests.sh
