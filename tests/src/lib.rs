@@ -53,4 +53,4 @@ pub use matching::{at, differences};
 pub use metrics::Metrics;
 pub use overlay::Overlay;
 pub use setup::{Setup, attached_by, is_degraded, output, tellwire};
-pub use wait::{in_vm, limit, until, within_limit};
+pub use wait::{in_vm, limit, until, until_moment, within_limit};

@@ -30,6 +30,13 @@ pub fn within_limit<T>(ready: impl FnMut() -> Option<T>) -> Option<T> {
     within(limit(), ready)
 }
 
+/// Waits for a moment, for who does things at a pace.
+pub fn until_moment(moment: Instant) {
+    while let Some(left) = moment.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+        thread::park_timeout(left);
+    }
+}
+
 /// What `ready` gives within the time, if anything.
 pub(crate) fn within<T>(time: Duration, mut ready: impl FnMut() -> Option<T>) -> Option<T> {
     let deadline = Instant::now() + time;

@@ -1,13 +1,16 @@
 //! Names of pods and containers on lines, as a runtime tells them.
 
-use std::{fs, time::Instant};
+use std::{
+    fs, iter,
+    time::{Duration, Instant},
+};
 
 use serde_json::{Value, json};
 use tellwire_tests::{
     Agent, Child, Setup, at,
     cri::{FakeRuntime, Made},
     runtime::{Cgroups, second_hierarchy},
-    sys, until,
+    sys, until, until_moment,
 };
 use tempfile::TempDir;
 
@@ -81,12 +84,18 @@ pub(crate) fn named(made: &Made) -> Value {
     })
 }
 
-/// Runs so many containers of a real runc one after the other; gives how many had names on their first line, and how many
-/// started in a second.
-fn first_lines(node: &Node, count: usize) -> (usize, f64) {
+/// So many containers, and one begun in this time: ten a second.
+const COUNT: usize = 60;
+const PACE: Duration = Duration::from_millis(100);
+
+/// Runs containers of a real runc at that pace; gives how many had names on their first line.
+fn first_lines(tells: bool) -> usize {
+    let node = Node::of_default_profile(tells);
     let begun = Instant::now();
-    let made: Vec<Made> = (0..count)
-        .map(|number| {
+    let made: Vec<Made> = (0..COUNT)
+        .zip(iter::successors(Some(begun), |moment| Some(*moment + PACE)))
+        .map(|(number, moment)| {
+            until_moment(moment);
             let made = Made::new(number, &format!("web-7d5c9b8f6d-x2v{number:02}"));
             node.runtime.make(&made);
             let cgroup = node.cgroups.path(&made.cgroup());
@@ -95,7 +104,7 @@ fn first_lines(node: &Node, count: usize) -> (usize, f64) {
         })
         .collect();
     #[expect(clippy::cast_precision_loss, reason = "a small number")]
-    let rate = count as f64 / begun.elapsed().as_secs_f64();
+    let rate = COUNT as f64 / begun.elapsed().as_secs_f64();
     let is_of = |event: &&Value, made: &Made| at(event, "container.id").is_some_and(|id| *id == made.id);
     for made in &made {
         node.agent.expect(None, "container_stopped", &json!({ "container.id": made.id }));
@@ -105,28 +114,31 @@ fn first_lines(node: &Node, count: usize) -> (usize, f64) {
         let first = events.iter().find(|event| is_of(event, made)).expect("a line of the container");
         at(first, "k8s.pod.name")
     });
-    (first.count(), rate)
+    let named = first.count();
+    let how = if tells { "by events" } else { "by asking" };
+    println!("{named} of {COUNT} containers had names on their first line, at {rate:.1} a second, {how}");
+    let at_once = [("kind", "names"), ("outcome", "at_once")];
+    node.agent.expect_metric("tellwire_enrichments_total", &at_once, named as u64);
+    node.agent.expect_metric("tellwire_ledger_balanced", &[], 1);
+    let found = node.agent.metric("tellwire_runtime_lookups_total", &[("outcome", "found")]);
+    assert!(found > 0, "some were in one of the lists that are read every second here, not all");
+    named
+}
+
+/// Where all CPUs are taken by other tests the answer can come after the container's first program: what is asked is that
+/// 99 of 100 are in time when the machine lets it be.
+fn expect_names(tells: bool) {
+    assert!((0..3).any(|_| first_lines(tells) * 100 >= COUNT * 99));
 }
 
 #[test]
 fn the_first_line_has_names_where_the_runtime_tells_what_it_makes() {
-    let node = Node::of_default_profile(true);
-    let (named, rate) = first_lines(&node, 60);
-    println!("{named} of 60 containers had names on their first line, at {rate:.1} a second, by events");
-    assert!(named * 100 >= 60 * 99, "{named} of 60");
-    node.agent.expect_metric("tellwire_enrichments_total", &[("outcome", "at_once")], named as u64);
-    node.agent.expect_metric("tellwire_ledger_balanced", &[], 1);
+    expect_names(true);
 }
 
 #[test]
 fn the_first_line_has_names_where_the_runtime_has_to_be_asked() {
-    let node = Node::of_default_profile(false);
-    let (named, rate) = first_lines(&node, 60);
-    println!("{named} of 60 containers had names on their first line, at {rate:.1} a second, by asking");
-    // On a machine whose CPUs are all taken the answer can come after the container's first program.
-    assert!(named * 100 >= 60 * 90, "{named} of 60");
-    // Some were in one of the lists that are read every second here.
-    assert!(node.agent.metric("tellwire_runtime_lookups_total", &[("outcome", "found")]) > 0);
+    expect_names(false);
 }
 
 #[test]

@@ -22,7 +22,7 @@ const PODS: [(&str, &str, &str); 3] = [
 ];
 
 /// Containers one after the other, in one pod.
-const MANY: u32 = 100;
+const MANY: u32 = 50;
 
 const CALLS: [&str; 3] = ["/bin/sh", "-c", "/bin/true"];
 
@@ -44,7 +44,7 @@ fn of_container(lines: Vec<Value>, id: &str) -> Vec<Value> {
 #[ignore = "needs containers by systemd: `cargo xtask vm --configuration systemd` runs it"]
 fn pods_of_the_systemd_driver_are_named_by_what_the_agent_finds_by_itself() {
     let containerd = containerd();
-    let service = Service::start("");
+    let service = Service::start("[agent]\nprofile = \"full\"\n");
     until("the runtime is found", || (scrape().get("tellwire_runtime_up", &[]) == 1).then_some(()));
     for pod in [pod(0), pod(1), pod(2)] {
         let sandbox = containerd.sandbox(pod.config(&pod.slice()));
@@ -76,7 +76,7 @@ fn pods_of_the_systemd_driver_are_named_by_what_the_agent_finds_by_itself() {
 
 #[test]
 #[ignore = "needs containers by systemd: `cargo xtask vm --configuration systemd` runs it"]
-fn ninety_nine_of_a_hundred_containers_have_their_names_on_their_first_line() {
+fn containers_have_their_names_on_their_first_line() {
     let containerd = containerd();
     let service = Service::start("");
     until("the runtime is found", || (scrape().get("tellwire_runtime_up", &[]) == 1).then_some(()));
@@ -105,5 +105,5 @@ fn ninety_nine_of_a_hundred_containers_have_their_names_on_their_first_line() {
     println!(
         "{named} of {MANY} containers of a real containerd had names on their first line, at {rate:.1} a second"
     );
-    assert!(named * 100 >= ids.len() * 99, "{named} of {MANY}");
+    assert_eq!(named, ids.len());
 }

@@ -39,7 +39,7 @@ pub(super) enum System {
 /// Those that `--suite` names.
 pub(super) fn suites(asked: Option<&str>) -> Result<Vec<&'static str>> {
     let Some(asked) = asked else { return Ok(TESTS.to_vec()) };
-    let known = |name: &str| TESTS.into_iter().find(|known| *known == name);
+    let known = |name: &str| TESTS.into_iter().chain([NODE]).find(|known| *known == name);
     let suite = |name| known(name).with_context(|| format!("no suite {name}: {}", TESTS.join(", ")));
     asked.split(',').map(suite).collect()
 }

@@ -26,6 +26,8 @@ const LIMIT: Duration = Duration::from_mins(20);
 
 /// What one guest is to do.
 pub(super) struct Job<'a> {
+    /// The kernel's release, as it was asked for.
+    pub(super) release: &'a str,
     pub(super) kernel: &'a Image,
     pub(super) arch: Arch,
     pub(super) initramfs: &'a Path,

@@ -36,8 +36,13 @@ use crate::{
     verify,
 };
 
-/// What `cargo xtask test` boots: the oldest kernel and the newest.
-pub(crate) const OLDEST_AND_NEWEST: &str = "5.10,7";
+/// What `cargo xtask test` boots: the oldest kernel, the newest, and a node. `containers`, and `pam` on the oldest, have their turn
+/// on the host, and would take minutes more.
+const IN_EACH_RUN: [(&str, Option<&str>, &str); 3] = [
+    ("5.10", None, "process,network,privilege,machine"),
+    ("7", None, "process,network,privilege,pam,machine"),
+    ("6.12", Some("systemd"), guest::NODE),
+];
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -63,23 +68,21 @@ pub(crate) struct Options {
 
 pub(crate) fn run(options: &Options) -> Result<()> {
     let sh = setup::ready()?;
-    stage("live tests on other kernels", || tests(&sh, options)).conclude()
+    stage("live tests on other kernels", || tests(&sh, std::slice::from_ref(options), options.jobs))
+        .conclude()
 }
 
-/// All but `pam` and `containers`, which have their turn on the host and take an emulated machine five minutes more.
-const IN_EACH_RUN: &str = "process,network,privilege,machine";
-
-/// The live tests on these kernels, as they are run by `cargo xtask test`.
-pub(crate) fn on_kernels(sh: &Shell, kernels: &str, filter: Option<&str>) -> Result<Summary> {
-    let options = Options {
-        kernel: kernels.into(),
+/// The live tests on other kernels, as they are run by `cargo xtask test`.
+pub(crate) fn in_each_run(sh: &Shell, filter: Option<&str>) -> Result<Summary> {
+    let all = IN_EACH_RUN.map(|(kernel, configuration, suites)| Options {
+        kernel: kernel.into(),
         arch: Arch::HOST.machine().into(),
-        configuration: None,
-        suite: Some(IN_EACH_RUN.into()),
+        configuration: configuration.map(Into::into),
+        suite: Some(suites.into()),
         jobs: 2,
         filter: filter.map(Into::into),
-    };
-    tests(sh, &options)
+    });
+    tests(sh, &all, 2)
 }
 
 /// The kernels' types, compressed and in base 64, by release and machine type.
@@ -112,34 +115,37 @@ pub(crate) fn checks(sh: &Shell, kernels: &str, arch: &str) -> Result<Vec<(Strin
 }
 
 /// Builds what the guests run, boots them, and counts their tests.
-fn tests(sh: &Shell, options: &Options) -> Result<Summary> {
-    let configurations = configuration::named(options.configuration.as_deref())?;
-    let suites = guest::suites(options.suite.as_deref())?;
-    let mut guests = guests(sh, &options.kernel, &options.arch)?;
-    if configurations.iter().any(|configuration| configuration.system == System::Systemd) {
-        for guest in &mut guests {
-            guest.node = Some(guest::pack(sh, guest.arch, System::Systemd)?);
+fn tests(sh: &Shell, asked: &[Options], at_a_time: usize) -> Result<Summary> {
+    let mut plans = Vec::new();
+    for Options { kernel, arch, configuration, suite, filter, .. } in asked {
+        let configurations = configuration::named(configuration.as_deref())?;
+        let suites = guest::suites(suite.as_deref())?;
+        let mut guests = guests(sh, kernel, arch)?;
+        if configurations.iter().any(|configuration| configuration.system == System::Systemd) {
+            for guest in &mut guests {
+                guest.node = Some(guest::pack(sh, guest.arch, System::Systemd)?);
+            }
+        }
+        plans.push((guests, configurations, suites, filter.as_deref()));
+    }
+    let mut jobs: Vec<Job<'_>> = Vec::new();
+    for (guests, configurations, suites, filter) in &plans {
+        for guest in guests {
+            jobs.extend(configurations.iter().map(|configuration| {
+                let is_node = configuration.system == System::Systemd;
+                let tests = if is_node { &[guest::NODE] } else { suites.as_slice() };
+                Job { tests, filter: *filter, ..guest.job(configuration) }
+            }));
         }
     }
-    let jobs: Vec<Job<'_>> = guests
-        .iter()
-        .flat_map(|guest| configurations.iter().map(move |configuration| guest.job(configuration)))
-        .map(|job| {
-            let is_node = job.configuration.system == System::Systemd;
-            let tests = if is_node { &[guest::NODE] } else { suites.as_slice() };
-            Job { tests, filter: options.filter.as_deref(), ..job }
-        })
-        .collect();
-    let outcomes = all(&jobs, options.jobs);
+    let outcomes = all(&jobs, at_a_time);
     let rows: Vec<_> = jobs.iter().zip(&outcomes).collect();
     say(table::render(&rows));
     let verified = stage("what the programs cost the verifier", || {
-        let plain =
-            guests.iter().flat_map(|guest| configurations.iter().map(move |known| (guest, known.name)));
-        let checks = plain.zip(&outcomes).filter(|((_, configuration), _)| configuration.is_empty());
-        let checks = checks.filter_map(|((guest, _), outcome)| {
-            let check = outcome.as_ref().ok()?.check.as_ref()?;
-            Some((format!("{} {}", guest.release, guest.arch.machine()), check))
+        let checks = rows.iter().filter(|(job, _)| job.configuration.name.is_empty());
+        let checks = checks.filter_map(|(job, outcome)| {
+            let check = outcome.as_ref().as_ref().ok()?.check.as_ref()?;
+            Some((format!("{} {}", job.release, job.arch.machine()), check))
         });
         verify::compare_checks(&checks.collect::<Vec<_>>())
     });
@@ -165,13 +171,13 @@ struct Guest {
 
 impl Guest {
     fn job<'a>(&'a self, configuration: &'a Configuration) -> Job<'a> {
-        let Self { kernel, arch, .. } = self;
+        let Self { release, kernel, arch, .. } = self;
         let (arch, tests) = (*arch, guest::TESTS.as_slice());
         let initramfs = match configuration.system {
             System::Script => &self.initramfs,
             System::Systemd => self.node.as_ref().unwrap_or(&self.initramfs),
         };
-        Job { kernel, arch, initramfs, configuration, tests, filter: None, gives_types: false }
+        Job { release, kernel, arch, initramfs, configuration, tests, filter: None, gives_types: false }
     }
 }
 

@@ -43,6 +43,11 @@ pub(super) fn add(sh: &Shell, arch: Arch, archive: &mut Archive) -> Result<()> {
     }
     archive.text("etc/containerd/config.toml", include_str!("containerd.toml"))?;
     archive.text("etc/systemd/system/tests.service", include_str!("tests.service"))?;
+    // The kernel's modules are not here.
+    archive.link("etc/systemd/system/systemd-modules-load.service", "/dev/null")?;
+    // Copied into pods.
+    archive.text("etc/hosts", "127.0.0.1 localhost\n")?;
+    archive.text("etc/resolv.conf", "")?;
     // Filled by systemd.
     archive.text("etc/machine-id", "")?;
     let unit = setup::root()?.join(UNIT);
