@@ -77,7 +77,7 @@ impl Containers {
             self.cgroups.insert((hierarchy, id), cgroup)
         {
             // Its removal was not told.
-            before.cgroup_removed();
+            before.cgroup_removed(0);
         }
         container
     }
@@ -101,7 +101,7 @@ impl Containers {
         let cgroup = self.cgroups.get_mut(&(hierarchy, id)).filter(|cgroup| !cgroup.gone)?;
         cgroup.gone = true;
         self.gone.push_back((time, (hierarchy, id)));
-        cgroup.container.as_ref().filter(|container| container.cgroup_removed()).map(Arc::clone)
+        cgroup.container.as_ref().filter(|container| container.cgroup_removed(time)).map(Arc::clone)
     }
 
     /// Takes in what a runtime calls a container; gives the container where it had no names.

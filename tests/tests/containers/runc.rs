@@ -50,6 +50,14 @@ fn a_container_is_named_after_its_cgroup_is_gone() {
     agent.signal(Signal::CONT);
     expect_short(&agent, pid, &json!({ "id": id, "runtime": "docker" }));
     expect_host(&agent);
+    // It started and stopped, and once, though all of it was read at once.
+    for action in ["container_started", "container_stopped"] {
+        let is_it = |event: &&Value| {
+            at(event, "event.action").is_some_and(|found| found == action)
+                && at(event, "container.id").is_some_and(|found| *found == id)
+        };
+        assert_eq!(agent.events().iter().filter(is_it).count(), 1, "{action}");
+    }
     assert_eq!(agent.metric("tellwire_ledger_balanced", &[]), 1);
 }
 

@@ -11,7 +11,7 @@ use crate::{
     books::Books,
     enrich::{
         cgroup_path::{Certainty, ContainerPath},
-        container::{Container, FirstLine},
+        container::{Container, FirstLine, Start},
         who::Who,
     },
     events::action::Action,
@@ -46,7 +46,7 @@ impl State {
                 scope.contains(&(CgroupKey::V2, v2)) || scope.contains(&(CgroupKey::V1, v1))
             });
             if seen.insert(Arc::as_ptr(container)) {
-                container.set_started(true);
+                container.begin();
                 if is_looked_at {
                     containers.push(Arc::clone(container));
                 }
@@ -94,13 +94,13 @@ impl State {
         books: &Books,
     ) {
         if let Some(container) = self.containers.removed(hierarchy, id, time)
-            && container.set_started(false)
+            && container.end()
         {
             self.tell_container_at(time, Action::ContainerStopped, &container, outbox, books);
         }
     }
 
-    /// A program was executed; tells the container's start if it is the first one there.
+    /// A program was executed; tells the container's start if it is the first one there, and its end where that was read before.
     pub(super) fn container_begun(
         &mut self,
         ring: Ring,
@@ -110,9 +110,14 @@ impl State {
         books: &Books,
     ) {
         let Some(container) = &who.container else { return };
-        if !container.set_started(true) {
-            return;
+        let Some(start) = container.begin() else { return };
+        self.tell_start(ring, header, who, outbox, books);
+        if let Start::Gone(time) = start {
+            self.tell_container_at(time, Action::ContainerStopped, container, outbox, books);
         }
+    }
+
+    fn tell_start(&mut self, ring: Ring, header: &Header, who: &Who, outbox: &mut Outbox, books: &Books) {
         Books::add(&books.derived, Action::ContainerStarted as usize);
         if !outbox.wants(Action::ContainerStarted, books) {
             return;
