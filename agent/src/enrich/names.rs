@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use super::cgroup_path::Runtime;
+
 /// Names of a container. Absent is what its runtime does not tell.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Names {
@@ -10,6 +12,8 @@ pub(crate) struct Names {
     /// The image as it was asked for.
     pub(crate) image: Option<Arc<str>>,
     pub(crate) pod: Option<PodNames>,
+    /// Who told of it, as far as its socket says that.
+    pub(crate) runtime: Option<Runtime>,
     /// It holds a pod's namespaces, and runs nothing of the workload ("pause").
     pub(crate) is_sandbox: bool,
     /// Labels that the configuration lets through: the pod's, or the container's where there is no pod.

@@ -12,7 +12,10 @@ use super::{
     labels::{CONTAINER_NAME, Labels, is_id, standalone},
     wire::{Fields, Malformed, Value, bytes, text, with_text},
 };
-use crate::enrich::names::{Names, PodNames};
+use crate::enrich::{
+    cgroup_path::Runtime,
+    names::{Names, PodNames},
+};
 
 /// Containers and pods that are taken in at the most.
 const MAX: usize = 16_384;
@@ -28,6 +31,7 @@ pub(super) struct Cri {
     channel: Channel,
     sandboxes: FxHashMap<Arc<str>, Sandbox>,
     allowed: Arc<[String]>,
+    runtime: Option<Runtime>,
     /// Entries that made no sense.
     pub(super) refused: u64,
 }
@@ -49,9 +53,13 @@ struct Listed {
 }
 
 impl Cri {
-    pub(super) async fn connect(socket: &Path, allowed: Arc<[String]>) -> Result<Self, CallError> {
+    pub(super) async fn connect(
+        socket: &Path,
+        runtime: Option<Runtime>,
+        allowed: Arc<[String]>,
+    ) -> Result<Self, CallError> {
         let channel = Channel::connect(socket).await?;
-        Ok(Self { channel, sandboxes: FxHashMap::default(), allowed, refused: 0 })
+        Ok(Self { channel, sandboxes: FxHashMap::default(), allowed, runtime, refused: 0 })
     }
 
     /// All containers and sandboxes.
@@ -82,12 +90,12 @@ impl Cri {
 
     async fn read_sandboxes(&mut self, request: &[u8]) -> Result<Vec<Found>, CallError> {
         let answer = self.channel.call(LIST_SANDBOXES, request).await?;
-        let Self { sandboxes, allowed, refused, .. } = self;
+        let Self { sandboxes, allowed, runtime, refused, .. } = self;
         let mut found = Vec::new();
         answer
             .entries(|entry| match sandbox(entry, allowed) {
                 Ok(Some((id, names))) if sandboxes.len() < MAX || sandboxes.contains_key(&id) => {
-                    let names = Arc::new(names);
+                    let names = Arc::new(Names { runtime: *runtime, ..names });
                     sandboxes.insert(Arc::clone(&id), Sandbox { names: Arc::clone(&names) });
                     found.push(Found { id, names });
                 }
@@ -133,6 +141,7 @@ impl Cri {
         {
             names.image = Some(image);
         }
+        names.runtime = self.runtime;
         Ok(Found { id, names: Arc::new(names) })
     }
 

@@ -23,7 +23,7 @@ use super::{
     labels::{CONTAINER_NAME, Labels, is_id, standalone},
     wire::text,
 };
-use crate::enrich::names::Names;
+use crate::enrich::{cgroup_path::Runtime, names::Names};
 
 /// An answer, in bytes. Who sends more is not listened to.
 const ANSWER: usize = 8 << 20;
@@ -50,6 +50,7 @@ pub(super) enum CallError {
 pub(super) struct Docker {
     socket: PathBuf,
     allowed: Arc<[String]>,
+    runtime: Option<Runtime>,
     /// Entries that made no sense.
     pub(super) refused: u64,
 }
@@ -82,8 +83,8 @@ struct Actor {
 }
 
 impl Docker {
-    pub(super) fn new(socket: &Path, allowed: Arc<[String]>) -> Self {
-        Self { socket: socket.to_owned(), allowed, refused: 0 }
+    pub(super) fn new(socket: &Path, runtime: Option<Runtime>, allowed: Arc<[String]>) -> Self {
+        Self { socket: socket.to_owned(), allowed, runtime, refused: 0 }
     }
 
     /// All containers.
@@ -125,7 +126,10 @@ impl Docker {
         let mut found = Vec::new();
         for listed in listed {
             match serde_json::from_str::<Listed>(listed.get()) {
-                Ok(listed) if is_id(listed.id.as_bytes()) => found.push(names(&listed, &self.allowed)),
+                Ok(listed) if is_id(listed.id.as_bytes()) => {
+                    let names = Names { runtime: self.runtime, ..names(&listed, &self.allowed) };
+                    found.push(Found { id: listed.id.into(), names: Arc::new(names) });
+                }
                 _ => self.refused += 1,
             }
         }
@@ -206,8 +210,8 @@ async fn chunk(body: &mut Incoming) -> Result<Option<Bytes>, CallError> {
 }
 
 /// The names of a container: of a pod's too, which cri-dockerd labels as the kubelet does.
-fn names(listed: &Listed, allowed: &[String]) -> Found {
-    let Listed { id, names, image, labels } = listed;
+fn names(listed: &Listed, allowed: &[String]) -> Names {
+    let Listed { names, image, labels, .. } = listed;
     let labels = labels.iter().flatten().map(|(key, value)| (key.as_bytes(), value.as_bytes()));
     let labels = Labels(labels.collect());
     let name = names.first().map_or("", |name| name.trim_start_matches('/'));
@@ -226,7 +230,7 @@ fn names(listed: &Listed, allowed: &[String]) -> Found {
         None => standalone(&names),
     };
     names.pod = pod;
-    Found { id: id.as_str().into(), names: Arc::new(names) }
+    names
 }
 
 #[cfg(test)]
@@ -239,11 +243,8 @@ mod tests {
             r#"{"Id":"ab","Names":["/web"],"Image":"nginx:1","Labels":{"app":"shop","secret":"x"}}"#,
         )
         .unwrap();
-        let Found { id, names } = names(&listed, &["app".to_owned()]);
-        assert_eq!(
-            (&*id, names.container.as_deref(), names.image.as_deref()),
-            ("ab", Some("web"), Some("nginx:1"))
-        );
+        let names = names(&listed, &["app".to_owned()]);
+        assert_eq!((names.container.as_deref(), names.image.as_deref()), (Some("web"), Some("nginx:1")));
         assert_eq!((&*names.workload, names.labels.len()), ("web", 1));
     }
 
@@ -255,7 +256,7 @@ mod tests {
                 "io.kubernetes.pod.namespace":"shop","io.kubernetes.pod.uid":"u"}}"#,
         )
         .unwrap();
-        let names = names(&listed, &[]).names;
+        let names = names(&listed, &[]);
         assert_eq!((names.container.as_deref(), names.namespace()), (Some("server"), Some("shop")));
         assert_eq!(&*names.workload, "cart");
     }

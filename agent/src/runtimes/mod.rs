@@ -22,7 +22,12 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::books::{OUTCOMES, RuntimeBooks};
 use self::{books::SocketBooks, task::Task};
-use crate::{config, enrich::names::Names, host::HostRoot, http::Readiness};
+use crate::{
+    config,
+    enrich::{cgroup_path::Runtime, names::Names},
+    host::HostRoot,
+    http::Readiness,
+};
 
 /// Where runtimes listen, on distributions of Kubernetes and without it.
 const USUAL: [&str; 5] = [
@@ -121,6 +126,7 @@ pub(crate) fn start(
         let task = Task {
             socket: reached(path, host),
             is_docker: is_docker(path),
+            runtime: runtime(path),
             allowed: Arc::clone(&allowed),
             resync: config.resync.get(),
             asked,
@@ -145,20 +151,37 @@ fn is_docker(path: &Path) -> bool {
     name.is_some_and(|name| name.starts_with("docker") || name.starts_with("podman"))
 }
 
+/// Who listens there, by the socket's path; nobody knows of one that stands elsewhere.
+fn runtime(path: &Path) -> Option<Runtime> {
+    let path = path.to_string_lossy();
+    // Docker has a containerd of its own, whose containers are not Docker's; its own socket is `docker.sock`.
+    let known = [
+        ("containerd.sock", Runtime::Containerd),
+        ("crio.sock", Runtime::CriO),
+        ("podman.sock", Runtime::Podman),
+        ("docker.sock", Runtime::Docker),
+        ("cri-dockerd.sock", Runtime::Docker),
+    ];
+    known.into_iter().find(|(name, _)| path.ends_with(&format!("/{name}"))).map(|(_, runtime)| runtime)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn the_name_of_a_socket_tells_what_is_spoken_there() {
-        for (path, expected) in [
-            ("/run/docker.sock", true),
-            ("/run/podman/podman.sock", true),
-            ("/run/cri-dockerd.sock", false),
-            ("/run/containerd/containerd.sock", false),
-            ("/run/docker/containerd/containerd.sock", false),
+        for (path, expected, whose) in [
+            ("/run/docker.sock", true, Some(Runtime::Docker)),
+            ("/run/podman/podman.sock", true, Some(Runtime::Podman)),
+            ("/run/cri-dockerd.sock", false, Some(Runtime::Docker)),
+            ("/run/containerd/containerd.sock", false, Some(Runtime::Containerd)),
+            ("/run/docker/containerd/containerd.sock", false, Some(Runtime::Containerd)),
+            ("/run/crio/crio.sock", false, Some(Runtime::CriO)),
+            ("/run/mine.sock", false, None),
         ] {
-            assert_eq!(is_docker(Path::new(path)), expected, "{path}");
+            let path = Path::new(path);
+            assert_eq!((is_docker(path), runtime(path)), (expected, whose), "{}", path.display());
         }
     }
 }

@@ -21,6 +21,7 @@ use super::{
     docker::{self, Docker},
     grpc,
 };
+use crate::enrich::cgroup_path::Runtime;
 
 /// Every call.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -45,6 +46,7 @@ pub(super) struct Task {
     /// As the agent sees it.
     pub(super) socket: PathBuf,
     pub(super) is_docker: bool,
+    pub(super) runtime: Option<Runtime>,
     pub(super) allowed: Arc<[String]>,
     pub(super) resync: Duration,
     pub(super) asked: mpsc::Receiver<Arc<str>>,
@@ -162,10 +164,10 @@ impl Task {
 
     async fn connect(&self) -> Step<Client> {
         if self.is_docker {
-            return Ok(Client::Docker(Docker::new(&self.socket, Arc::clone(&self.allowed))));
+            return Ok(Client::Docker(Docker::new(&self.socket, self.runtime, Arc::clone(&self.allowed))));
         }
         let client = in_time(PATIENCE, async {
-            Cri::connect(&self.socket, Arc::clone(&self.allowed)).await.map_err(failed_call)
+            Cri::connect(&self.socket, self.runtime, Arc::clone(&self.allowed)).await.map_err(failed_call)
         });
         client.await.map(Client::Cri)
     }

@@ -28,7 +28,7 @@ fn pods_of_a_real_containerd_are_named_from_their_first_line_on() {
         let sandbox = containerd.sandbox(pod.config(&cgroups.path(&pod.cgroup())));
         let id = sandbox.start(pod.container(&["/bin/sh", "-c", "/bin/usleep 50000"]));
         let fields = json!({
-            "container": { "id": id, "name": "server", "image.name": APP },
+            "container": { "id": id, "name": "server", "runtime": "containerd", "image.name": APP },
             "k8s": {
                 "namespace.name": "shop",
                 "container.name": "server",

@@ -16,6 +16,7 @@ type Labels<'a> = BTreeMap<&'a str, &'a str>;
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct Container<'a> {
     pub(crate) id: &'a str,
+    /// By the cgroup's path, or by the socket that told the container's names.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) runtime: Option<&'a str>,
     /// What its runtime calls it; in a pod, what the pod's specification calls it.
@@ -72,7 +73,7 @@ impl<'a> Container<'a> {
         let names = container.names().map(|names| &**names);
         Self {
             id: &container.id,
-            runtime: container.runtime.map(Runtime::as_str),
+            runtime: container.runtime.or(names.and_then(|names| names.runtime)).map(Runtime::as_str),
             name: names.and_then(|names| names.container.as_deref()),
             image: names.and_then(|names| names.image.as_deref()).map(|name| Image { name }),
             labels: names.filter(|names| names.pod.is_none()).and_then(|names| labels(&names.labels)),
