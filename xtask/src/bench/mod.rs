@@ -6,6 +6,7 @@
 
 mod agent;
 mod load;
+mod names;
 mod report;
 mod rules;
 mod services;
