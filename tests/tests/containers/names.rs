@@ -128,7 +128,7 @@ fn first_lines(tells: bool) -> usize {
 /// Where all CPUs are taken by other tests the answer can come after the container's first program: what is asked is that
 /// 99 of 100 are in time when the machine lets it be.
 fn expect_names(tells: bool) {
-    assert!((0..3).any(|_| first_lines(tells) * 100 >= COUNT * 99));
+    assert!((0..5).any(|_| first_lines(tells) * 100 >= COUNT * 99));
 }
 
 #[test]
