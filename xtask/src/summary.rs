@@ -21,6 +21,8 @@ pub(crate) struct Summary {
     failures: Vec<String>,
     /// How many lines of the last failure may still follow.
     more: usize,
+    /// What follows was printed by tests that passed (`--show-output`).
+    of_passed: bool,
 }
 
 impl Summary {
@@ -46,6 +48,7 @@ impl Summary {
     pub(crate) fn see(&mut self, line: &str) {
         self.see_failure(line);
         let Some((_, result)) = line.split_once("test result: ") else { return };
+        self.of_passed = false;
         let count = |what: &str| -> u64 {
             let number = result.split(what).next().and_then(|before| before.split_whitespace().last());
             number.and_then(|number| number.parse().ok()).unwrap_or(0)
@@ -56,10 +59,15 @@ impl Summary {
 
     fn see_failure(&mut self, line: &str) {
         let heading = line.strip_prefix("---- ").and_then(|rest| rest.split_once(" std"));
-        if let Some((name, _)) = heading {
+        if line == "successes:" || line == "failures:" {
+            self.of_passed = line == "successes:";
+            self.more = 0;
+        } else if self.of_passed {
+            // It is told as the tests run, and no fault.
+        } else if let Some((name, _)) = heading {
             self.failures.push(name.to_owned());
             self.more = EXCERPT;
-        } else if line == "failures:" || line.starts_with("stack backtrace:") {
+        } else if line.starts_with("stack backtrace:") {
             self.more = 0;
         } else if let Some(failure) = self.failures.last_mut()
             && self.more > 0
@@ -100,7 +108,7 @@ impl Sum for Summary {
             passed: sum.passed + stage.passed,
             failed: sum.failed + stage.failed,
             failures: [sum.failures, stage.failures].concat(),
-            more: 0,
+            ..Self::default()
         })
     }
 }
@@ -138,6 +146,13 @@ mod tests {
             test a_failed_login_is_3_failed_events ... ok\n\
             test result: FAILED. 12 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out\n";
         assert_eq!(of(text), counted(15, 2));
+    }
+
+    #[test]
+    fn what_a_test_said_that_passed_is_no_failure() {
+        let text = "test a::b ... ok\n\nsuccesses:\n\n---- a::b stdout ----\n7 of 7\n\nsuccesses:\n    a::b\n\n\
+            test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out";
+        assert_eq!(of(text), counted(1, 0));
     }
 
     #[test]

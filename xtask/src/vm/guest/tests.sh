@@ -35,6 +35,8 @@ for test in $(option tests | tr , ' '); do
         ;;
     *) without= ;;
     esac
+    # runc executes itself by a descriptor, which that kernel refuses with ENOENT in the emulator: it does not start.
+    case "$test $(uname -rm)" in "containers 5.10."*aarch64) without="$without pods:: runc::" ;; esac
     for module in $without; do echo "-- $test: without $module"; done
     # shellcheck disable=SC2086 # Words.
     "/tests/$test" --test-threads=1 --include-ignored --show-output ${without:+$(printf -- '--skip %s ' $without)} ${filter:+"$filter"} || exit=$?
