@@ -41,7 +41,7 @@ fn of_container(lines: Vec<Value>, id: &str) -> Vec<Value> {
 }
 
 #[test]
-#[ignore = "needs containers by systemd: `cargo xtask vm --configuration systemd` runs it"]
+#[ignore = "needs containers by systemd: `cargo xtask vm` runs it"]
 fn pods_of_the_systemd_driver_are_named_by_what_the_agent_finds_by_itself() {
     let containerd = containerd();
     let service = Service::start("[agent]\nprofile = \"full\"\n");
@@ -75,7 +75,7 @@ fn pods_of_the_systemd_driver_are_named_by_what_the_agent_finds_by_itself() {
 }
 
 #[test]
-#[ignore = "needs containers by systemd: `cargo xtask vm --configuration systemd` runs it"]
+#[ignore = "needs containers by systemd: `cargo xtask vm` runs it"]
 fn containers_have_their_names_on_their_first_line() {
     let containerd = containerd();
     let service = Service::start("");

@@ -10,7 +10,7 @@ use crate::service::{CONFIG, Service, expect_property, property, scrape, systemc
 const OTHER: &str = "[Service]\nType=oneshot\nExecStart=/bin/busybox true seen\n";
 
 #[test]
-#[ignore = "asks the first process: `cargo xtask vm --configuration systemd` runs it"]
+#[ignore = "asks the first process: `cargo xtask vm` runs it"]
 fn the_service_looks_once_it_is_active_and_its_end_is_a_clean_one() {
     let service = Service::start("");
     assert_eq!(property("tellwire", "ActiveState"), "active");
@@ -42,7 +42,7 @@ fn the_service_looks_once_it_is_active_and_its_end_is_a_clean_one() {
 }
 
 #[test]
-#[ignore = "asks the first process: `cargo xtask vm --configuration systemd` runs it"]
+#[ignore = "asks the first process: `cargo xtask vm` runs it"]
 fn an_agent_that_is_stuck_is_started_again_and_says_how_long_nobody_looked() {
     let service = Service::start("");
     let before = Service::pid();
@@ -61,7 +61,7 @@ fn an_agent_that_is_stuck_is_started_again_and_says_how_long_nobody_looked() {
 }
 
 #[test]
-#[ignore = "asks the first process: `cargo xtask vm --configuration systemd` runs it"]
+#[ignore = "asks the first process: `cargo xtask vm` runs it"]
 fn a_wrong_configuration_is_not_tried_again_and_again() {
     let _stopped = Service::start("");
     systemctl(&["stop", "tellwire"]);
