@@ -48,7 +48,7 @@ fn compile(folder: &Path) {
     }
 }
 
-/// `cargo xtask vm` puts them beside the test binaries (`xtask/src/vm/pam.rs`).
+/// `cargo xtask vm` puts them beside the test binaries (`xtask/src/vm/guest/userland.rs`).
 fn take(folder: &Path) {
     let tests = env::current_exe().expect("this binary's path");
     for form in [Form::Linked, Form::Opens] {
