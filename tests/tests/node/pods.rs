@@ -22,7 +22,7 @@ const PODS: [(&str, &str, &str); 3] = [
 ];
 
 /// Containers one after the other, in one pod.
-const MANY: u32 = 50;
+const MANY: u32 = 30;
 
 const CALLS: [&str; 3] = ["/bin/sh", "-c", "/bin/true"];
 
