@@ -151,18 +151,15 @@ fn is_docker(path: &Path) -> bool {
     name.is_some_and(|name| name.starts_with("docker") || name.starts_with("podman"))
 }
 
-/// Who listens there, by the socket's path; nobody knows of one that stands elsewhere.
+/// Who listens there, by the socket's name; nobody knows of one that is called otherwise.
 fn runtime(path: &Path) -> Option<Runtime> {
-    let path = path.to_string_lossy();
-    // Docker has a containerd of its own, whose containers are not Docker's; its own socket is `docker.sock`.
-    let known = [
-        ("containerd.sock", Runtime::Containerd),
-        ("crio.sock", Runtime::CriO),
-        ("podman.sock", Runtime::Podman),
-        ("docker.sock", Runtime::Docker),
-        ("cri-dockerd.sock", Runtime::Docker),
-    ];
-    known.into_iter().find(|(name, _)| path.ends_with(&format!("/{name}"))).map(|(_, runtime)| runtime)
+    match path.file_name()?.to_str()? {
+        "containerd.sock" => Some(Runtime::Containerd),
+        "crio.sock" => Some(Runtime::CriO),
+        "podman.sock" => Some(Runtime::Podman),
+        "docker.sock" | "cri-dockerd.sock" => Some(Runtime::Docker),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
