@@ -13,7 +13,8 @@ const ROUNDS: u32 = 1_000;
 /// Probes that look at system calls, where they cannot look at the kernel's functions.
 const PROBES: [&str; 4] = ["connect_errno", "exec_failed", "credentials", "container_roots"];
 
-/// A tracepoint of any system call makes the kernel take the slow way with every one.
+/// A tracepoint of any system call makes the kernel take the slow way with every one: half as long again was measured on 5.10, where
+/// one of the probes has no other way.
 #[test]
 #[ignore = "compares times, and nothing else may run: `cargo xtask vm` runs it"]
 fn system_calls_cost_what_they_did_where_functions_are_hooked() {
@@ -26,9 +27,8 @@ fn system_calls_cost_what_they_did_where_functions_are_hooked() {
     println!("{CALLS} getppid: {without:?} without the agent, {with:?} with it, {times:.2} times as long");
     let ways = PROBES.map(attached_by);
     println!("{PROBES:?} by {ways:?}");
-    if ways.iter().all(|way| way == "kernel functions") {
-        assert!(times < 1.2, "{times:.2} times as long");
-    }
+    let limit = if ways.iter().all(|way| way == "kernel functions") { 1.2 } else { 2.0 };
+    assert!(times < limit, "{times:.2} times as long, and not less than {limit:.1}");
 }
 
 /// The shortest time that so many calls took.
