@@ -62,8 +62,8 @@ pub fn enabled() -> u32 {
 pub fn report<T: AsRef<str>>(kind: u16, texts: impl IntoIterator<Item = T>) {
     let mut socket = socket();
     for text in texts {
-        // NLM_F_REQUEST and NLM_F_ACK.
-        send(&mut socket, kind, 5, text.as_ref().as_bytes());
+        // NLM_F_REQUEST and NLM_F_ACK. As libaudit does, with a NUL: the kernel puts one in the place of the last byte.
+        send(&mut socket, kind, 5, &[text.as_ref().as_bytes(), b"\0"].concat());
         let answer = answer(&mut socket, 2);
         assert_eq!(answer[16..20], [0; 4], "reporting");
     }

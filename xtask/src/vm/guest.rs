@@ -20,9 +20,10 @@ use crate::{
     complain, setup,
 };
 
-/// The suites of `tests/tests` that run in a VM. The others need the distribution's programs, and so do modules of `pam` and
-/// `containers` that `guest/tests.sh` names.
-pub(super) const TESTS: [&str; 6] = ["process", "network", "privilege", "pam", "containers", "machine"];
+/// The suites of `tests/tests` that run in a VM. The others need the distribution's programs, and so do modules of some of
+/// these, which `guest/tests.sh` names.
+pub(super) const TESTS: [&str; 7] =
+    ["process", "network", "privilege", "audit", "pam", "containers", "machine"];
 
 /// The one suite of a guest that is a node, which no other guest has.
 pub(super) const NODE: &str = "node";

@@ -39,8 +39,8 @@ use crate::{
 /// What `cargo xtask test` boots: the oldest kernel, the newest, and a node. `containers`, and `pam` on the oldest, have their turn
 /// on the host, and would take minutes more.
 const IN_EACH_RUN: [(&str, Option<&str>, Option<&str>); 3] = [
-    ("5.10", None, Some("process,network,privilege,machine")),
-    ("7", None, Some("process,network,privilege,pam,machine")),
+    ("5.10", None, Some("process,network,privilege,audit,machine")),
+    ("7", None, Some("process,network,privilege,audit,pam,machine")),
     ("6.12", Some("systemd"), None),
 ];
 

@@ -1,58 +1,28 @@
-//! The kernel's side: auditing that is off, that the agent may switch, that it may not read.
+//! Agents that may not read records, or shall not; that are elsewhere, or find what another one left.
 
 use std::{fs, os::unix::fs::symlink, path::Path};
 
 use rustix::{process::Signal, thread::CapabilitySet};
-use serde_json::{Value, json};
+use serde_json::json;
 use tellwire_tests::{
-    Agent, Setup, at,
+    Agent, Setup,
     auditing::{self, Auditing},
-    net, output, sys, tellwire, until,
+    net, sys,
 };
 
-use crate::flows::{FLOWS, Sources};
-
-#[test]
-fn auditing_that_is_off_is_said_and_is_no_fault() {
-    let _auditing = Auditing::off();
-    let agent = Agent::start();
-    agent.expect_metric("tellwire_audit_connected", &[], 1);
-    agent.expect_metric("tellwire_audit_enabled", &[], 0);
-    let body = until("a note", || Some(agent.get("/readyz").1).filter(|body| body.contains("notes")));
-    assert!(body.contains("\"ready\"") && body.contains("audit_enabled 0"), "{body}");
-    assert_eq!(auditing::enabled(), 0);
-    let report = output(&mut tellwire(["check", "--json"])).stdout;
-    let report: Value = serde_json::from_slice(&report).expect("JSON");
-    assert_eq!(
-        (&report["audit"]["connected"], &report["audit"]["enabled"]),
-        (&json!(true), &json!(false)),
-        "{report}"
-    );
-}
-
-#[test]
-fn auditing_is_switched_on_if_the_configuration_says_so_and_put_back() {
-    let _auditing = Auditing::off();
-    let (agent, private, _folder) = crate::agent("audit-enable = true\n");
-    assert_eq!(auditing::enabled(), 1);
-    FLOWS[0].run(&agent, &private, Sources::Audit);
-    agent.expect_metric("tellwire_audit_enabled", &[], 1);
-    let stopped = agent.stop();
-    assert_eq!(stopped.status.code(), Some(0), "{:?}", stopped.log);
-    assert_eq!(auditing::enabled(), 0);
-}
+use crate::USER_LOGIN;
 
 #[test]
 fn what_an_agent_that_was_killed_left_on_is_put_back_at_the_next_start() {
     let auditing = Auditing::off();
     let notes = tempfile::tempdir().expect("a folder");
     let config = |more: &str| format!("[agent]\nstate-dir = \"{}\"\n{more}", notes.path().display());
-    let agent = Agent::with_config(&config("[auth]\naudit-enable = true\n"));
+    let agent = Agent::with_config(&config("[auth]\npam = false\naudit-enable = true\n"));
     agent.signal(Signal::KILL);
     agent.wait();
     assert_eq!(auditing::enabled(), 1);
     // One that wants it on takes it over.
-    let agent = Agent::with_config(&config("[auth]\naudit-enable = true\n"));
+    let agent = Agent::with_config(&config("[auth]\npam = false\naudit-enable = true\n"));
     agent.signal(Signal::KILL);
     agent.wait();
     let agent = Agent::with_config(&config(""));
@@ -61,7 +31,7 @@ fn what_an_agent_that_was_killed_left_on_is_put_back_at_the_next_start() {
     // What somebody else switched on stays.
     drop(auditing);
     let _auditing = Auditing::on();
-    Agent::with_config(&config("[auth]\naudit-enable = true\n")).stop();
+    Agent::with_config(&config("[auth]\npam = false\naudit-enable = true\n")).stop();
     assert_eq!(auditing::enabled(), 1);
 }
 
@@ -86,7 +56,7 @@ fn an_agent_that_may_not_read_records_says_so_and_goes_on() {
 
 #[test]
 fn an_agent_that_shall_not_read_records_does_not() {
-    let agent = Agent::with_config("[auth]\naudit = false\n");
+    let agent = Agent::with_config("[auth]\npam = false\naudit = false\n");
     agent.expect_metric("tellwire_audit_connected", &[], 0);
     assert!(agent.get("/readyz").1.contains("\"ready\""));
 }
@@ -105,7 +75,8 @@ fn an_agent_in_a_network_of_its_own_hears_the_hosts_records() {
             Ok(())
         })
     });
-    let child = agent.fork(|| auditing::report(1112, ["op=login acct=\"root\" addr=192.0.2.1 res=failed"]));
+    let child =
+        agent.fork(|| auditing::report(USER_LOGIN, ["op=login acct=\"root\" addr=192.0.2.1 res=failed"]));
     agent.expect(child.pid, "user_login", &json!({"user.name": "root", "source.ip": "192.0.2.1"}));
 }
 
@@ -125,23 +96,4 @@ fn host_root(root: &Path) {
         symlink(Path::new("/proc").join(name), proc.join(name)).expect("a link");
     }
     symlink(format!("/proc/{}/ns/net", std::process::id()), first.join("net")).expect("a link");
-}
-
-/// Records of processes that are not chosen reach nothing.
-#[test]
-fn what_others_report_is_counted_and_not_told() {
-    let _auditing = Auditing::on();
-    let agent = Agent::start();
-    let text = "op=login acct=\"tw-stranger\" addr=192.0.2.1 res=failed";
-    tellwire_tests::fork(|| auditing::report(1112, [text])).join();
-    until("a record out of scope", || {
-        (agent.metric("tellwire_audit_records_total", &[("outcome", "out_of_scope")]) > 0).then_some(())
-    });
-    let child = agent.fork(|| auditing::report(1112, [text]));
-    let known =
-        agent.expect(child.pid, "user_login", &json!({"tellwire.auth.user_withheld": true, "user": null}));
-    assert!(!known.to_string().contains("tw-stranger"), "{known}");
-    let reported: Vec<_> = agent.events().into_iter().filter(crate::is_reported).collect();
-    assert_eq!(reported.len(), 1, "{reported:?}");
-    assert_eq!(at(&reported[0], "process.pid"), Some(&json!(child.pid)));
 }
