@@ -9,7 +9,7 @@ use tellwire_tests::{
     sys, until,
 };
 
-use crate::USER_LOGIN;
+use crate::{USER_LOGIN, become_known};
 
 /// Types that programs write, by number and name (libaudit.h), and what is told.
 const TYPES: [(u16, &str, &str); 38] = [
@@ -64,6 +64,7 @@ fn every_type_is_told_with_its_outcome_and_by_whom() {
     let _auditing = Auditing::on();
     let agent = Agent::alone();
     let child = agent.fork(|| {
+        become_known();
         fs::write("/proc/self/loginuid", LOGIN).expect("root may");
         for (number, _, _) in TYPES {
             auditing::report(number, [text("success"), text("failed")]);
@@ -86,9 +87,7 @@ fn every_type_is_told_with_its_outcome_and_by_whom() {
     }
     child.join();
     let told: u64 = 2 * TYPES.len() as u64 + 1;
-    until("every record", || {
-        (agent.metric("tellwire_audit_records_total", &[("outcome", "told")]) == told).then_some(())
-    });
+    agent.expect_metric("tellwire_audit_records_total", &[("outcome", "told")], told);
     let is_reported = |event: &&Value| at(event, "tellwire.audit").is_some();
     assert_eq!(agent.end().iter().filter(is_reported).count() as u64, told);
 }
@@ -99,15 +98,16 @@ fn a_login_is_told_when_it_is_set_and_on_every_line_after_it() {
     let _auditing = Auditing::on();
     let agent = Agent::shared();
     let child = agent.fork(|| {
+        become_known();
         fs::write("/proc/self/loginuid", LOGIN).expect("root may");
-        sys::credential_call(libc::SYS_setuid, [0; 3]).expect("root may");
+        sys::credential_call(libc::SYS_setgid, [0; 3]).expect("root may");
     });
     let set = json!({
         "event.outcome": "success", "user.id": LOGIN, "process.login_uid": LOGIN, "tellwire.audit.type": "LOGIN",
     });
     let set = agent.expect(child.pid, "login_uid_set", &set);
     let session = at(&set, "process.session_id").cloned().expect("a session");
-    for action in ["setuid", "exit"] {
+    for action in ["setgid", "exit"] {
         agent.expect(child.pid, action, &json!({"process.login_uid": LOGIN, "process.session_id": session}));
     }
 }
@@ -122,7 +122,10 @@ fn what_others_report_is_counted_and_not_told() {
     until("a record out of scope", || {
         (agent.metric("tellwire_audit_records_total", &[("outcome", "out_of_scope")]) > 0).then_some(())
     });
-    let child = agent.fork(|| auditing::report(USER_LOGIN, [text]));
+    let child = agent.fork(|| {
+        become_known();
+        auditing::report(USER_LOGIN, [text]);
+    });
     let known = json!({"tellwire.auth.user_withheld": true, "user": null});
     let known = agent.expect(child.pid, "user_login", &known);
     assert!(!known.to_string().contains("tw-stranger"), "{known}");

@@ -10,7 +10,7 @@ use tellwire_tests::{
     net, sys,
 };
 
-use crate::USER_LOGIN;
+use crate::{USER_LOGIN, become_known};
 
 #[test]
 fn what_an_agent_that_was_killed_left_on_is_put_back_at_the_next_start() {
@@ -75,8 +75,10 @@ fn an_agent_in_a_network_of_its_own_hears_the_hosts_records() {
             Ok(())
         })
     });
-    let child =
-        agent.fork(|| auditing::report(USER_LOGIN, ["op=login acct=\"root\" addr=192.0.2.1 res=failed"]));
+    let child = agent.fork(|| {
+        become_known();
+        auditing::report(USER_LOGIN, ["op=login acct=\"root\" addr=192.0.2.1 res=failed"]);
+    });
     agent.expect(child.pid, "user_login", &json!({"user.name": "root", "source.ip": "192.0.2.1"}));
 }
 

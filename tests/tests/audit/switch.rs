@@ -7,7 +7,7 @@ use tellwire_tests::{
     output, tellwire, until,
 };
 
-use crate::USER_LOGIN;
+use crate::{USER_LOGIN, become_known};
 
 #[test]
 fn auditing_that_is_off_is_said_and_is_no_fault() {
@@ -32,7 +32,10 @@ fn auditing_is_switched_on_if_the_configuration_says_so_and_put_back() {
     let _auditing = Auditing::off();
     let agent = Agent::with_config("[auth]\npam = false\naudit-enable = true\n");
     assert_eq!(auditing::enabled(), 1);
-    let child = agent.fork(|| auditing::report(USER_LOGIN, ["op=login acct=\"root\" res=failed"]));
+    let child = agent.fork(|| {
+        become_known();
+        auditing::report(USER_LOGIN, ["op=login acct=\"root\" res=failed"]);
+    });
     agent.expect(child.pid, "user_login", &json!({"user.name": "root", "event.outcome": "failure"}));
     agent.expect_metric("tellwire_audit_enabled", &[], 1);
     let stopped = agent.stop();
