@@ -20,6 +20,7 @@ pub mod auditing;
 pub mod bpf;
 mod cgroup;
 mod child;
+pub mod compat;
 pub mod containerd;
 pub mod cri;
 pub mod debian;

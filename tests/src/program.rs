@@ -55,29 +55,6 @@ impl Program {
     }
 }
 
-/// A 32-bit program that calls setuid (the one with 32-bit ids) and ends.
-#[cfg(target_arch = "x86_64")]
-pub fn setuid_of_32_bits(uid: u32) -> Vec<u8> {
-    // mov ebx, uid; mov eax, 213; int 0x80
-    let mut code = [&b"\xbb"[..], &uid.to_le_bytes(), b"\xb8\xd5\0\0\0\xcd\x80"].concat();
-    // xor ebx, ebx; mov eax, 1 (exit); int 0x80
-    code.extend(b"\x31\xdb\xb8\x01\0\0\0\xcd\x80");
-    let (base, headers) = (0x0804_8000_u32, 52 + 32);
-    let size = headers + u32::try_from(code.len()).expect("a few bytes");
-    let mut elf = b"\x7fELF\x01\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\x03\0".to_vec();
-    for word in [1, base + headers, 52, 0, 0] {
-        elf.extend(word.to_le_bytes());
-    }
-    for half in [52_u16, 32, 1, 0, 0, 0] {
-        elf.extend(half.to_le_bytes());
-    }
-    for word in [1, 0, base, base, size, size, 5, 0x1000] {
-        elf.extend(word.to_le_bytes());
-    }
-    elf.extend(code);
-    elf
-}
-
 /// Writes a file that can be executed at once.
 pub fn write(path: impl AsRef<Path>, content: &[u8], mode: u32) {
     let path = path.as_ref();

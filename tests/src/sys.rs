@@ -174,22 +174,6 @@ pub fn setuid_by_int80(uid: u32) -> i32 {
     int80(SETUID32, uid)
 }
 
-/// execve(2) as 32-bit programs call it, of a path that cannot be executed, without arguments: the errno.
-#[cfg(target_arch = "x86_64")]
-pub fn execve_by_int80(path: &Path) -> i32 {
-    const EXECVE: i32 = 11;
-    let path = CString::new(path.as_os_str().as_bytes()).expect("a path without NUL");
-    let bytes = path.as_bytes_with_nul();
-    let (access, flags) =
-        (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_32BIT);
-    // SAFETY: new memory, where 32 bits reach it.
-    let low = unsafe { libc::mmap(ptr::null_mut(), bytes.len(), access, flags, -1, 0) };
-    assert_ne!(low, libc::MAP_FAILED, "memory: {}", io::Error::last_os_error());
-    // SAFETY: as long as the path.
-    unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), low.cast(), bytes.len()) };
-    -int80(EXECVE, u32::try_from(low as usize).expect("32 bits"))
-}
-
 /// A system call of 32-bit programs with one argument; the others are 0.
 #[cfg(target_arch = "x86_64")]
 fn int80(number: i32, argument: u32) -> i32 {

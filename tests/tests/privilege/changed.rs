@@ -1,14 +1,19 @@
 //! Changes that no call explains: what is seen when a process has ids that it should not have.
 //!
 //! System calls of 32-bit programs pass the tracepoints of system calls by, as an exploit does: they stand for it
-//! here, and the agent hooks nothing else, whatever the kernel offers.
+//! here, and the agent hooks nothing else, whatever the kernel offers. On x86-64 a 64-bit program can make them as well.
 
-#![cfg(target_arch = "x86_64")]
-
+#[cfg(target_arch = "x86_64")]
 use std::net::{Ipv4Addr, TcpStream};
 
 use serde_json::json;
-use tellwire_tests::{Agent, at, fork, net, program, program::Program, sys};
+use tellwire_tests::{
+    Agent, at,
+    compat::{self, Call},
+    program::Program,
+};
+#[cfg(target_arch = "x86_64")]
+use tellwire_tests::{fork, net, sys};
 
 use crate::Ids;
 
@@ -18,12 +23,14 @@ const TRACEPOINTS: &str = "[kernel]\nfunction-hooks = false\n";
 
 #[test]
 fn ids_that_changed_by_no_call_that_was_seen_show_at_the_exit() {
+    if !compat::runs() {
+        return;
+    }
     let agent = Agent::alone_with_config(TRACEPOINTS);
-    let mut child = agent.fork(|| {
-        // The agent has met the process before it changes.
-        sys::credential_call(libc::SYS_setuid, [0; 3]).expect("root may");
-        assert_eq!(sys::setuid_by_int80(4321), 0);
-    });
+    let program = agent.subfolder("changed").join("program");
+    compat::write(&program, &[Call::Setuid(4321)]);
+    // The agent has met the process before it changes.
+    let mut child = agent.exec(&program, &["program"]);
     let event = agent.expect(
         child.pid,
         "credentials_changed",
@@ -32,18 +39,21 @@ fn ids_that_changed_by_no_call_that_was_seen_show_at_the_exit() {
                 "category": ["iam"], "type": ["change"], "sequence": null, "dataset": "tellwire.privilege", "severity": 4,
             },
             "user.id": "4321",
+            "process.executable": program,
             "tellwire.credentials": {
                 "old": Ids::ROOT.told(), "new": CHANGED.told(), "evidence": "comparison", "asked": null,
             },
         }),
     );
     agent.settle(&mut child);
+    assert!(child.wait().success());
     assert_eq!(agent.events_of(child.pid, "credentials_changed").len(), 1);
     let exit = agent.expect(child.pid, "exit", &json!({"user.id": "4321"}));
     assert_eq!(at(&event, "process.entity_id"), at(&exit, "process.entity_id"));
-    child.join();
+    agent.expect_metric("tellwire_events_total", &[("action", "credentials_changed")], 1);
 }
 
+#[cfg(target_arch = "x86_64")]
 #[test]
 fn ids_that_changed_show_at_the_next_event_and_once() {
     let agent = Agent::alone_with_config(TRACEPOINTS);
@@ -73,32 +83,19 @@ fn ids_that_changed_show_at_the_next_event_and_once() {
 
 #[test]
 fn an_exec_that_comes_with_other_ids_than_the_process_had_shows_them() {
+    if !compat::runs() {
+        return;
+    }
     let agent = Agent::alone_with_config(TRACEPOINTS);
-    let program = agent.subfolder("changed-before-exec").join("program");
+    let folder = agent.subfolder("changed-before-exec");
+    let (changes, program) = (folder.join("changes"), folder.join("program"));
+    compat::write(&changes, &[Call::Setuid(4321), Call::Exec(&program)]);
     Program::Exit(0).write(&program);
-    let mut child = agent.fork(|| {
-        sys::credential_call(libc::SYS_setuid, [0; 3]).expect("root may");
-        assert_eq!(sys::setuid_by_int80(4321), 0);
-        sys::exec(&program, &["program"])
-    });
+    let mut child = agent.exec(&changes, &["changes"]);
     agent.settle(&mut child);
-    let credentials = json!({"old.euid": "0", "new.euid": "4321"});
-    agent.expect(child.pid, "credentials_changed", &json!({"tellwire.credentials": credentials}));
-    assert_eq!(agent.events_of(child.pid, "credentials_changed").len(), 1);
-}
-
-#[test]
-fn a_32_bit_program_that_changes_its_ids_shows_at_its_exit() {
-    let agent = Agent::alone_with_config(TRACEPOINTS);
-    let program = agent.folder().join("program");
-    program::write(&program, &program::setuid_of_32_bits(4321), 0o755);
-    let mut child = agent.exec(&program, &["program"]);
     assert!(child.wait().success());
-    let credentials = json!({"old": Ids::ROOT.told(), "new": CHANGED.told()});
-    agent.expect(
-        child.pid,
-        "credentials_changed",
-        &json!({"process.executable": program, "tellwire.credentials": credentials}),
-    );
-    agent.expect_metric("tellwire_events_total", &[("action", "credentials_changed")], 1);
+    let fields =
+        json!({"process.executable": program, "tellwire.credentials": {"old.euid": "0", "new.euid": "4321"}});
+    agent.expect(child.pid, "credentials_changed", &fields);
+    assert_eq!(agent.events_of(child.pid, "credentials_changed").len(), 1);
 }

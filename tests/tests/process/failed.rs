@@ -3,9 +3,11 @@
 use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _, path::Path};
 
 use serde_json::json;
-#[cfg(target_arch = "x86_64")]
-use tellwire_tests::attached_by;
-use tellwire_tests::{Agent, program, sys};
+use tellwire_tests::{
+    Agent, attached_by,
+    compat::{self, Call},
+    program, sys,
+};
 
 #[test]
 fn an_exec_that_fails_says_why_and_on_what() {
@@ -82,12 +84,17 @@ fn a_path_that_cannot_be_read_is_told_without_it() {
 }
 
 /// Where functions can be hooked: the tracepoints of system calls do not show the calls of 32-bit programs.
-#[cfg(target_arch = "x86_64")]
 #[test]
 fn an_exec_of_a_32_bit_program_that_fails_says_so_where_the_kernel_lets_it_be_seen() {
+    if !compat::runs() {
+        return;
+    }
     let agent = Agent::shared();
-    let missing = agent.subfolder("failed-32-bit").join("missing");
-    let mut child = agent.fork(|| assert_eq!(sys::execve_by_int80(&missing), libc::ENOENT));
+    let folder = agent.subfolder("failed-32-bit");
+    let (program, missing) = (folder.join("program"), folder.join("missing"));
+    compat::write(&program, &[Call::Exec(&missing)]);
+    let mut child = agent.exec(&program, &["program"]);
+    assert_eq!(child.wait().code(), Some(libc::ENOENT));
     agent.settle(&mut child);
     let told = agent.events_of(child.pid, "exec_failed");
     if attached_by("exec_failed") == "kernel functions" {
@@ -97,5 +104,4 @@ fn an_exec_of_a_32_bit_program_that_fails_says_so_where_the_kernel_lets_it_be_se
     } else {
         assert_eq!(told.len(), 0, "then the note of the probe is wrong: {told:?}");
     }
-    child.join();
 }
