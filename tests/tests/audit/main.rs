@@ -1,7 +1,7 @@
 //! Audit records, written as programs write them that have somebody log in: what is told of each type, what is not read, what is
 //! lost. Nothing of a distribution is needed. Real programs that log in are the suite `auth`.
 
-#![expect(clippy::expect_used, clippy::indexing_slicing, reason = "tests panic, they do not return errors")]
+#![expect(clippy::expect_used, reason = "tests panic, they do not return errors")]
 
 mod losses;
 mod records;
