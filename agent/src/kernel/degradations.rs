@@ -103,8 +103,8 @@ pub(crate) const DEGRADATIONS: &[Degradation] = &[
         name: "credential_calls_of_32_bit_programs",
         kernels: "wherever functions cannot be hooked",
         lacks: "credential calls of 32-bit programs as calls; that something changed shows at the process's next event",
-        reason: "tracepoints of system calls do not show 32-bit calls (trace_syscall in arch/x86/entry, \
-                 ARCH_TRACE_IGNORE_COMPAT_SYSCALLS)",
+        reason: "tracepoints of system calls do not show 32-bit calls (ARCH_TRACE_IGNORE_COMPAT_SYSCALLS in asm/ftrace.h of x86 \
+                 and arm64)",
         holds: |found| found.is_by("credentials", By::SyscallTracepoints),
     },
     Degradation {

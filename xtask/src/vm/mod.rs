@@ -44,6 +44,9 @@ const IN_EACH_RUN: [(&str, Option<&str>, Option<&str>); 3] = [
     ("6.12", Some("systemd"), None),
 ];
 
+/// Each guest waits for a part of its time, so three are sooner done on two cores than two.
+const AT_A_TIME: usize = 3;
+
 #[derive(Args)]
 pub(crate) struct Options {
     /// Releases of Debian's cloud kernels, with commas between; `all` for the matrix; `6.12-64k`, which is compiled; or the path
@@ -59,8 +62,8 @@ pub(crate) struct Options {
     /// Only these suites, with commas between.
     #[arg(long)]
     suite: Option<String>,
-    /// Machines that run at the same time. Each waits for a part of its time, so three are sooner done on two cores than two.
-    #[arg(long, default_value_t = 3)]
+    /// Machines that run at the same time.
+    #[arg(long, default_value_t = AT_A_TIME)]
     jobs: usize,
     /// Run only tests whose name contains this.
     filter: Option<String>,
@@ -79,10 +82,10 @@ pub(crate) fn in_each_run(sh: &Shell, filter: Option<&str>) -> Result<Summary> {
         arch: Arch::HOST.machine().into(),
         configuration: configuration.map(Into::into),
         suite: suite.map(Into::into),
-        jobs: 2,
+        jobs: AT_A_TIME,
         filter: filter.map(Into::into),
     });
-    tests(sh, &all, 2)
+    tests(sh, &all, AT_A_TIME)
 }
 
 /// The kernels' types, compressed and in base 64, by release and machine type.
@@ -92,7 +95,7 @@ pub(crate) fn types(sh: &Shell, kernels: &str, arch: &str) -> Result<Vec<(String
         .iter()
         .map(|guest| Job { tests: &[], gives_types: true, ..guest.job(&configuration::PLAIN) })
         .collect();
-    let outcomes = all(&jobs, 2);
+    let outcomes = all(&jobs, AT_A_TIME);
     guests
         .iter()
         .zip(outcomes)
@@ -105,7 +108,7 @@ pub(crate) fn checks(sh: &Shell, kernels: &str, arch: &str) -> Result<Vec<(Strin
     let guests = guests(sh, kernels, arch)?;
     let jobs: Vec<Job<'_>> =
         guests.iter().map(|guest| Job { tests: &[], ..guest.job(&configuration::PLAIN) }).collect();
-    let outcomes = all(&jobs, 2);
+    let outcomes = all(&jobs, AT_A_TIME);
     let check = |outcome: Result<Outcome>| outcome?.check.context("`tellwire check` said nothing");
     guests
         .iter()
