@@ -2,7 +2,8 @@
 
 use std::{
     any::Any,
-    fs::File,
+    fmt,
+    fs::{self, File},
     io::{self, Read as _, Write as _},
     mem::ManuallyDrop,
     os::{
@@ -48,7 +49,7 @@ impl Child {
             return status;
         }
         let ended = || waitpid(Some(self.id()), WaitOptions::NOHANG).expect("a child to wait for");
-        let (_, status) = until(format_args!("the end of child {}", self.pid), ended);
+        let (_, status) = until(Ends(self.pid), ended);
         let status = ExitStatus::from_raw(status.as_raw());
         self.status = Some(status);
         status
@@ -106,6 +107,20 @@ impl Drop for Child {
             let _ended = kill_process(self.id(), Signal::KILL);
             let _status = waitpid(Some(self.id()), WaitOptions::empty());
         }
+    }
+}
+
+/// The end of a child, with what it does instead: that is looked up when it is told.
+struct Ends(u32);
+
+impl fmt::Display for Ends {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "the end of child {}", self.0)?;
+        for file in ["wchan", "syscall", "stack"] {
+            let text = fs::read_to_string(format!("/proc/{}/{file}", self.0)).unwrap_or_default();
+            write!(formatter, "\n{file}: {}", text.trim_end())?;
+        }
+        Ok(())
     }
 }
 

@@ -7,6 +7,12 @@ export PATH=/usr/bin:/usr/sbin:/bin HOME=/tmp RUST_BACKTRACE=1 TELLWIRE_BIN=/bin
 . /options.sh
 exit=${MISCONFIGURED:-0}
 ip link set lo up
+# The kernel makes secrets when the first connection needs them, and takes the question whether it has them out of its code. An
+# emulated CPU that comes there meanwhile may run what stood there for a moment, a breakpoint, after the kernel has forgotten it: a
+# panic. So the first connections are made by one CPU alone.
+for address in 127.0.0.1 ::1; do
+    taskset 1 sh -c "nc -l -p 9 >/dev/null & sleep 1; echo | nc $address 9 && wait" || echo "VM: no connection to $address"
+done
 echo "VM: Linux $(uname -r), $(uname -m), LSMs: $(cat /sys/kernel/security/lsm), lockdown: $(cat /sys/kernel/security/lockdown 2>/dev/null)"
 echo "VM: CPUs: $(cat /sys/devices/system/cpu/possible), preemption: $(cat /sys/kernel/debug/sched/preempt /sys/kernel/debug/sched_preempt 2>/dev/null)"
 
