@@ -18,6 +18,8 @@ pub(crate) enum Need {
     /// What the tests are compiled with.
     Lint,
     Live,
+    /// Tests that need no kernel and no root.
+    Units,
     Vm,
     /// A VM of another machine type than this one.
     ForeignVm,
@@ -61,7 +63,7 @@ const PACKAGES: &[Package] = &[
     package("gcc", "gcc", &[Need::Live, Need::Vm], "programs that call libpam"),
     package("libc6-dev", "/usr/include/stdio.h", &[Need::Live, Need::Vm], "programs that call libpam"),
     package("libpam0g-dev", "/usr/include/security/pam_appl.h", &[Need::Live], "programs that call libpam"),
-    package("prometheus", "promtool", &[Need::Live], "scrapes and checks the metrics"),
+    package("prometheus", "promtool", &[Need::Units, Need::Live], "scrapes and checks the metrics"),
     package("openssh-server", "/usr/sbin/sshd", &[Need::Live], "logins"),
     package("openssh-client", "ssh-keygen", &[Need::Live], "logins"),
     package("sudo", "sudo", &[Need::Live], "logins"),

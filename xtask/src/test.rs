@@ -50,6 +50,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 
 /// Unit, replay and command line tests: no kernel, no root.
 fn units(sh: &Shell, filter: Option<&str>) -> Result<Summary> {
+    packages::ensure(sh, Need::Units)?;
     let packages = ["--package", "tellwire", "--package", "tellwire-ebpf", "--package", "xtask"];
     let tests = cmd!(sh, "cargo test --no-fail-fast {packages...} {filter...}");
     Summary::of(tests.into())
