@@ -3,7 +3,10 @@
 //! The programs are really loaded and attached, for a moment and scoped to nothing, since no list of
 //! facts answers whether a verifier takes a program.
 
-use std::fmt::Write as _;
+use std::{
+    fmt::Write as _,
+    time::{Duration, Instant},
+};
 
 use serde_json::{Value, json};
 
@@ -24,9 +27,11 @@ use crate::{
 pub(crate) fn report(as_json: bool, config: &Config) -> Result<(String, bool), Failure> {
     support::check_capabilities().map_err(Failure::privilege)?;
     let host = HostRoot::new("/");
+    let start = Instant::now();
     let types = types::read(&config.kernel.btf).map_err(types::Error::failure)?;
-    let support = support::Support::detect(&host, &types, true, support::Probed::Returns);
     let offsets = offsets::resolve(&types.btf).map_err(Failure::unavailable)?;
+    let types_took = start.elapsed();
+    let support = support::Support::detect(&host, &types, true, support::Probed::Returns);
     let options = Options::smallest();
     let kernel = Kernel::load(&options, &support, &offsets, &types, Some(&Scope::nothing()))
         .map_err(Failure::unavailable)?;
@@ -39,6 +44,7 @@ pub(crate) fn report(as_json: bool, config: &Config) -> Result<(String, bool), F
         libraries,
         rules: placements(&config.rules),
         types,
+        types_took,
     };
     let text = if as_json { format!("{:#}\n", report.json()) } else { report.text() };
     Ok((text, kernel.any_attached()))
@@ -46,6 +52,8 @@ pub(crate) fn report(as_json: bool, config: &Config) -> Result<(String, bool), F
 
 struct Report<'a> {
     types: types::Types,
+    /// Reading them, and looking up every field.
+    types_took: Duration,
     audit: audit::Facts,
     support: &'a support::Support,
     kernel: &'a Kernel,
@@ -86,6 +94,7 @@ impl Report<'_> {
         json!({
             "kernel": self.support.release,
             "btf": self.types.path,
+            "btf_seconds": self.types_took.as_secs_f64(),
             "cgroup_v2": self.support.hierarchies.v2,
             "cgroup_v1": self.support.hierarchies.v1.as_ref().map(|v1| &v1.controller),
             "possible_cpus": crate::kernel::possible_cpus(),
@@ -118,7 +127,8 @@ impl Report<'_> {
         let v1 = hierarchies.v1.as_ref().map_or("none", |v1| v1.controller.as_str());
         // Writing to a string cannot fail.
         let _infallible = writeln!(text, "kernel      {}", self.support.release);
-        let _infallible = writeln!(text, "types       {}", self.types.path.display());
+        let (path, took) = (self.types.path.display(), self.types_took.as_secs_f64() * 1e3);
+        let _infallible = writeln!(text, "types       {path}, looked up in {took:.1} ms");
         let _infallible = writeln!(text, "cgroup v2   {v2}");
         let _infallible = writeln!(text, "cgroup v1   {v1}");
         let _infallible = writeln!(text, "cpus        {}\n", crate::kernel::possible_cpus());

@@ -193,6 +193,7 @@ fn types_of_a_file_must_be_the_running_kernel_s() {
         if status == 0 {
             let report: Value = serde_json::from_slice(&check.stdout).expect("JSON");
             assert_eq!(report["btf"], json!(path));
+            assert!(report["btf_seconds"].as_f64().is_some_and(|seconds| seconds > 0.0), "{report}");
         }
     }
 }

@@ -130,7 +130,10 @@ impl Bench {
         report.section("after start");
         report.figure("highest RSS", agent.memory("VmHWM")?, "MiB");
         report.goal(&Goal::at_most("RSS", 10.0, "MiB"), agent.memory("VmRSS")?);
-        agent.stop().map(drop)
+        agent.stop()?;
+        let goal = Goal::at_most("types: read, and every field looked up", 20.0, "ms");
+        report.goal(&goal, agent::types_millis(&self.binary)?);
+        Ok(())
     }
 
     /// Time in the kernel programs, from BPF statistics.
