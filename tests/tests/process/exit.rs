@@ -1,13 +1,13 @@
 //! The end of a process: how, and what it used.
 
-use std::{env, hint, os::unix::process::ExitStatusExt as _, thread, time::Duration};
+use std::{env, fs, hint, os::unix::process::ExitStatusExt as _, thread, time::Duration};
 
 use rustix::{
     process::{Resource, Rlimit, Signal, setrlimit},
     time::{ClockId, clock_gettime},
 };
 use serde_json::json;
-use tellwire_tests::{Agent, ecs, in_vm, program::Program, sys};
+use tellwire_tests::{Agent, ecs, in_vm, program::Program, sys, until};
 
 use crate::{number, text};
 
@@ -105,6 +105,10 @@ fn what_a_process_used_is_what_it_measured_itself() {
             while cpu_time() < end {}
         });
         thread.join().expect("the thread");
+        // It is joined before the kernel has added its time to the process's; a process that ends meanwhile is told without it.
+        until("the end of the thread", || {
+            (fs::read_dir("/proc/self/task").expect("threads").count() == 1).then_some(())
+        });
         json!({"cpu": cpu_time(), "rss": sys::peak_rss()})
     });
     agent.settle(&mut child);
