@@ -73,15 +73,12 @@ fn every_type_is_told_with_its_outcome_and_by_whom() {
             auditing::report(number, [text("success")]);
         }
     });
-    let by = json!({"process.login_uid": LOGIN, "tellwire.auth.sources": ["audit"]});
     for (_, name, action) in TYPES {
         for outcome in ["success", "failure"] {
-            let mut fields = json!({"tellwire.audit.type": name, "event.outcome": outcome});
-            let more = by.as_object().expect("an object").clone();
-            fields.as_object_mut().expect("an object").extend(more);
-            if action != "user_command" {
-                fields["source.ip"] = json!("192.0.2.7");
-            }
+            let fields = json!({
+                "event.outcome": outcome, "process.login_uid": LOGIN, "source.ip": "192.0.2.7",
+                "tellwire.audit.type": name, "tellwire.auth.sources": ["audit"],
+            });
             agent.expect(child.pid, action, &fields);
         }
     }

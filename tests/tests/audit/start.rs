@@ -16,22 +16,23 @@ use crate::{USER_LOGIN, become_known};
 fn what_an_agent_that_was_killed_left_on_is_put_back_at_the_next_start() {
     let auditing = Auditing::off();
     let notes = tempfile::tempdir().expect("a folder");
-    let config = |more: &str| format!("[agent]\nstate-dir = \"{}\"\n{more}", notes.path().display());
-    let agent = Agent::with_config(&config("[auth]\npam = false\naudit-enable = true\n"));
+    let off = format!("[agent]\nstate-dir = \"{}\"\n", notes.path().display());
+    let on = format!("{off}[auth]\npam = false\naudit-enable = true\n");
+    let agent = Agent::with_config(&on);
     agent.signal(Signal::KILL);
     agent.wait();
     assert_eq!(auditing::enabled(), 1);
     // One that wants it on takes it over.
-    let agent = Agent::with_config(&config("[auth]\npam = false\naudit-enable = true\n"));
+    let agent = Agent::with_config(&on);
     agent.signal(Signal::KILL);
     agent.wait();
-    let agent = Agent::with_config(&config(""));
+    let agent = Agent::with_config(&off);
     assert_eq!(auditing::enabled(), 0);
     agent.stop();
     // What somebody else switched on stays.
     drop(auditing);
     let _auditing = Auditing::on();
-    Agent::with_config(&config("[auth]\npam = false\naudit-enable = true\n")).stop();
+    Agent::with_config(&on).stop();
     assert_eq!(auditing::enabled(), 1);
 }
 

@@ -11,7 +11,9 @@ ip link set lo up
 # emulated CPU that comes there meanwhile may run what stood there for a moment, a breakpoint, after the kernel has forgotten it: a
 # panic. So the first connections are made by one CPU alone.
 for address in 127.0.0.1 ::1; do
-    taskset 1 sh -c "nc -l -p 9 >/dev/null & sleep 1; echo | nc $address 9 && wait" || echo "VM: no connection to $address"
+    # The other end may not listen yet.
+    taskset 1 sh -c "nc -l -p 9 >/dev/null & for try in 1 2 3 4 5; do sleep 1; echo | nc $address 9 2>/dev/null && exit; done; exit 1" ||
+        echo "VM: no connection to $address"
 done
 echo "VM: Linux $(uname -r), $(uname -m), LSMs: $(cat /sys/kernel/security/lsm), lockdown: $(cat /sys/kernel/security/lockdown 2>/dev/null)"
 echo "VM: CPUs: $(cat /sys/devices/system/cpu/possible), preemption: $(cat /sys/kernel/debug/sched/preempt /sys/kernel/debug/sched_preempt 2>/dev/null)"
