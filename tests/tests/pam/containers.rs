@@ -213,7 +213,7 @@ fn users_of_a_container_are_told_and_others_are_not() {
 fn nothing_of_a_container_that_is_gone_stays() {
     let _others = CHURN.read();
     let agent = Agent::start();
-    let before = (agent.metric("tellwire_libraries_attached", &[]), descriptors(&agent));
+    let before = (agent.metric("tellwire_libraries_attached", &[]), descriptors_at_work(&agent));
     let folder = agent.subfolder("roots");
     for number in 0..ROOTS {
         let root_folder = folder.join(number.to_string());
@@ -241,17 +241,41 @@ fn descriptors(agent: &Agent) -> usize {
     fs::read_dir(format!("/proc/{}/fd", agent.pid())).expect("descriptors").count()
 }
 
+/// How many it has once it tells of what happens: it says that it watches a moment before it has opened everything.
+fn descriptors_at_work(agent: &Agent) -> usize {
+    let mut child = agent.exec(runtime::program("true", "coreutils"), &["true"]);
+    agent.settle(&mut child);
+    descriptors(agent)
+}
+
 /// Waits until no more files are open than before. The kernel takes its time for each probe. Those that the test's own
 /// questions open come and go.
 fn expect_descriptors(agent: &Agent, before: usize) {
     let mut left = descriptors(agent);
     while left > before + 2 {
         let was = left;
-        tellwire_tests::until("fewer descriptors are left", || {
+        let fewer = || {
             left = descriptors(agent);
             (left < was).then_some(())
-        });
+        };
+        if tellwire_tests::within_limit(fewer).is_none() {
+            panic!("{was} descriptors stay open, {before} were before: {}", held(agent));
+        }
     }
+}
+
+/// What the agent has open, and what its threads wait for.
+fn held(agent: &Agent) -> String {
+    let process = Path::new("/proc").join(agent.pid().to_string());
+    let mut held = String::new();
+    for entry in fs::read_dir(process.join("fd")).into_iter().flatten().flatten() {
+        held += &format!("{:?} ", fs::read_link(entry.path()));
+    }
+    for entry in fs::read_dir(process.join("task")).into_iter().flatten().flatten() {
+        let stack = fs::read_to_string(entry.path().join("stack")).unwrap_or_default();
+        held += &format!("\n{:?}:\n{stack}", entry.file_name());
+    }
+    held
 }
 
 #[test]
@@ -259,7 +283,7 @@ fn a_thousand_containers_of_a_few_images_leave_nothing() {
     let _others = CHURN.read();
     let agent = Agent::start();
     let attached = || agent.metric("tellwire_libraries_attached", &[]);
-    let before = (attached(), descriptors(&agent));
+    let before = (attached(), descriptors_at_work(&agent));
     let images: Vec<_> = (0..IMAGES).map(|number| agent.subfolder(&format!("image-{number}"))).collect();
     for image in &images {
         root(image);
