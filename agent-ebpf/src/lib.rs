@@ -58,6 +58,8 @@ mod address;
 #[cfg(target_arch = "bpf")]
 mod again;
 #[cfg(target_arch = "bpf")]
+mod cpu_time;
+#[cfg(target_arch = "bpf")]
 mod emit;
 #[cfg(target_arch = "bpf")]
 mod kernel;

@@ -69,6 +69,7 @@ offsets! {
     required task_exit_code [4] = "task_struct.exit_code";
     required task_flags [4] = "task_struct.flags";
     required task_sum_exec_runtime [8] = "task_struct.se.sum_exec_runtime";
+    required task_thread_node [16] = "task_struct.thread_node";
     /// Only with `CONFIG_AUDIT`. The session id follows; the agent checks that it does.
     optional task_loginuid [4] = "task_struct.loginuid";
     optional task_sessionid [4] = "task_struct.sessionid";
@@ -78,6 +79,10 @@ offsets! {
     required signal_group_exit_code [4] = "signal_struct.group_exit_code";
     required signal_tty [8] = "signal_struct.tty";
     required signal_oom_mm [8] = "signal_struct.oom_mm";
+    required signal_thread_head [16] = "signal_struct.thread_head";
+    required signal_nr_threads [4] = "signal_struct.nr_threads";
+    /// The lock's sequence is the first thing in it.
+    required signal_stats_lock [0] = "signal_struct.stats_lock";
     required signal_sum_sched_runtime [8] = "signal_struct.sum_sched_runtime";
     required signal_maxrss [8] = "signal_struct.maxrss";
     required tty_name [64] = "tty_struct.name";

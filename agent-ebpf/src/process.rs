@@ -76,7 +76,7 @@ mod programs {
     use crate::{
         again, attempt,
         counters::{EXITS, count},
-        emit,
+        cpu_time, emit,
         exec::innermost_pid,
         exec_failed,
         kernel::{self, Pointer as _, Ptr, argument, offset},
@@ -156,7 +156,14 @@ mod programs {
     #[raw_tracepoint(tracepoint = "sched_process_exit")]
     pub fn process_exit(ctx: RawTracePointContext) -> i32 {
         again::keep_to_task_stack(&ctx, &again::AGAIN);
-        let _nothing_to_tell = on_exit(&ctx);
+        let _nothing_to_tell = on_exit::<true>(&ctx);
+        0
+    }
+
+    /// The same where the kernel has no `bpf_loop`: see [`cpu_time::of_process`].
+    #[raw_tracepoint(tracepoint = "sched_process_exit")]
+    pub fn process_exit_unrolled(ctx: RawTracePointContext) -> i32 {
+        let _nothing_to_tell = on_exit::<false>(&ctx);
         0
     }
 
@@ -175,7 +182,7 @@ mod programs {
     }
 
     #[inline(always)]
-    fn on_exit(ctx: &RawTracePointContext) -> Option<()> {
+    fn on_exit<const LOOPS: bool>(ctx: &RawTracePointContext) -> Option<()> {
         // SAFETY: the tracepoint has at least one argument.
         let task = Ptr(unsafe { argument(ctx.as_ptr(), 0) });
         let tid = task.read::<u32>(offset!(task_pid))?;
@@ -198,12 +205,12 @@ mod programs {
         if !scope::contains_current() {
             return None;
         }
-        tell_exit(task, signal)
+        tell_exit::<LOOPS>(task, signal)
     }
 
     /// Out of line: what [`attempt::forget`] may tell has the stack to itself.
     #[inline(never)]
-    fn tell_exit(task: Ptr, signal: Ptr) -> Option<()> {
+    fn tell_exit<const LOOPS: bool>(task: Ptr, signal: Ptr) -> Option<()> {
         let subject = Subject::current()?;
         if !kernel::exit_has_group_dead() {
             let ended = Ended { tgid: u64::from(subject.tgid), start: subject.start };
@@ -222,8 +229,7 @@ mod programs {
         let exit = Exit {
             status,
             oom_killed: u32::from(signal.follow(offset!(signal_oom_mm)).is_some()),
-            cpu_time: signal.read::<u64>(offset!(signal_sum_sched_runtime))?
-                + task.read::<u64>(offset!(task_sum_exec_runtime))?,
+            cpu_time: cpu_time::of_process::<LOOPS>(task, signal)?,
             peak_rss_pages: signal.read(offset!(signal_maxrss))?,
         };
         count(&subject, EXITS + exit.reason() as u32);

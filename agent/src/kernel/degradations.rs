@@ -84,6 +84,13 @@ pub(crate) const DEGRADATIONS: &[Degradation] = &[
         holds: |found| found.has_any(|point| point.program == "process_exec_unrolled"),
     },
     Degradation {
+        name: "cpu_time_of_many_threads",
+        kernels: "before 5.17",
+        lacks: "of a process that ends with more than 64 threads, the CPU time of those that began last",
+        reason: "there is no bpf_loop, as for paths_of_many_names",
+        holds: |found| found.has_any(|point| point.program == "process_exit_unrolled"),
+    },
+    Degradation {
         name: "failed_execs_of_32_bit_programs",
         kernels: "5.10 on x86-64, and wherever functions cannot be hooked",
         lacks: "execs of 32-bit programs that fail; and every system call of the machine takes some 40 ns longer",

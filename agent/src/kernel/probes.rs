@@ -88,11 +88,19 @@ pub(crate) const PROBES: &[Probe] = &[
     Probe {
         name: "exit",
         gives: "exit",
-        alternatives: &[by_raw_tracepoint(&[
-            raw("process_exit", "sched_process_exit"),
-            jump_again("process_exit_again", "sched_process_exit", Kind::Exit),
-            jump_again("process_exit_once_more", "sched_process_exit", Kind::Exit),
-        ])],
+        alternatives: &[
+            by_raw_tracepoint(&[
+                raw("process_exit", "sched_process_exit"),
+                jump_again("process_exit_again", "sched_process_exit", Kind::Exit),
+                jump_again("process_exit_once_more", "sched_process_exit", Kind::Exit),
+            ]),
+            // Before 5.17.
+            Alternative {
+                by: By::RawTracepoint,
+                points: &[raw("process_exit_unrolled", "sched_process_exit")],
+                note: "of a process that ends with more than 64 threads the CPU time of those only that began first",
+            },
+        ],
     },
     Probe {
         name: "fork",

@@ -404,7 +404,8 @@ pub(crate) struct ExitFacts {
     pub(crate) core_dumped: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) oom_killed: Option<bool>,
-    /// Of all its threads, in nanoseconds.
+    /// Of all its threads, in nanoseconds, as the kernel has counted it: what a thread used after the last tick (every 4 ms at
+    /// 250 Hz) is missing.
     pub(crate) cpu_time: u64,
     /// Largest resident set, in bytes.
     pub(crate) peak_rss: u64,

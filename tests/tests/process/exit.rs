@@ -1,13 +1,13 @@
 //! The end of a process: how, and what it used.
 
-use std::{env, fs, hint, os::unix::process::ExitStatusExt as _, thread, time::Duration};
+use std::{env, fs, hint, os::unix::process::ExitStatusExt as _, sync::mpsc, thread, time::Duration};
 
 use rustix::{
     process::{Resource, Rlimit, Signal, setrlimit},
-    time::{ClockId, clock_gettime},
+    time::{ClockId, Timespec, clock_gettime},
 };
-use serde_json::json;
-use tellwire_tests::{Agent, ecs, in_vm, program::Program, sys, until};
+use serde_json::{Value, json};
+use tellwire_tests::{Agent, ecs, exit_at_once, in_vm, program::Program, sys};
 
 use crate::{number, text};
 
@@ -89,40 +89,96 @@ fn a_core_dump_is_told_where_there_was_one() {
     }
 }
 
+const MILLISECOND: u64 = 1_000_000;
+
 #[test]
 fn what_a_process_used_is_what_it_measured_itself() {
     const MEBIBYTE: u64 = 1 << 20;
-    const MILLISECOND: u64 = 1_000_000;
     let agent = Agent::shared();
     let mut child = agent.fork(|| {
         let memory = vec![1_u8; 64 << 20];
         while cpu_time() < 60 * MILLISECOND {
             hint::black_box(&memory);
         }
-        // A thread's time counts too.
-        let thread = thread::spawn(|| {
-            let end = cpu_time() + 40 * MILLISECOND;
-            while cpu_time() < end {}
-        });
-        thread.join().expect("the thread");
-        // It is joined before the kernel has added its time to the process's; a process that ends meanwhile is told without it.
-        until("the end of the thread", || {
-            (fs::read_dir("/proc/self/task").expect("threads").count() == 1).then_some(())
-        });
+        // A thread's time counts too. It is joined before the kernel has released it.
+        thread::spawn(|| use_cpu(40 * MILLISECOND)).join().expect("the thread");
         json!({"cpu": cpu_time(), "rss": sys::peak_rss()})
     });
     agent.settle(&mut child);
     let event = agent.expect(child.pid, "exit", &json!({"process.exit_code": 0}));
     let measured = child.join();
-    let (cpu, rss) = (number(&event, "tellwire.exit.cpu_time"), number(&event, "tellwire.exit.peak_rss"));
-    let slack = if in_vm() { 1000 } else { 100 } * MILLISECOND;
-    assert!(number(&measured, "cpu") <= cpu && cpu < number(&measured, "cpu") + slack, "{cpu} of {measured}");
-    let rss_measured = number(&measured, "rss");
+    expect_cpu_time(&event, number(&measured, "cpu"));
+    let (rss, rss_measured) = (number(&event, "tellwire.exit.peak_rss"), number(&measured, "rss"));
     assert!(rss >= 64 * MEBIBYTE && rss.abs_diff(rss_measured) < 8 * MEBIBYTE, "{rss} of {measured}");
+}
+
+#[test]
+fn the_time_of_threads_that_end_with_the_process_counts() {
+    let agent = Agent::shared();
+    for (threads, each) in [(8, 20 * MILLISECOND), (60, MILLISECOND), (100, MILLISECOND)] {
+        let mut child = agent.fork(|| {
+            let (done, used) = mpsc::channel();
+            for _ in 0..threads {
+                let done = done.clone();
+                thread::spawn(move || {
+                    use_cpu(each);
+                    done.send(()).expect("the leader");
+                    loop {
+                        thread::park();
+                    }
+                });
+            }
+            use_cpu(50 * MILLISECOND);
+            used.iter().take(threads).for_each(drop);
+            cpu_time()
+        });
+        agent.settle(&mut child);
+        let event = agent.expect(child.pid, "exit", &json!({"process.exit_code": 0}));
+        let measured = child.join().as_u64().expect("a number");
+        expect_cpu_time(&event, measured);
+    }
+}
+
+#[test]
+fn the_time_of_a_leader_that_ended_before_its_threads_counts() {
+    let agent = Agent::shared();
+    let measured = agent.subfolder("leader").join("measured");
+    let mut child = agent.fork(|| {
+        use_cpu(60 * MILLISECOND);
+        let measured = measured.clone();
+        thread::spawn(move || {
+            sys::until_leader_is_gone();
+            fs::write(measured, cpu_time().to_string()).expect("writing down the time");
+            exit_at_once(0)
+        });
+        sys::exit_thread()
+    });
+    assert_eq!(child.wait().code(), Some(0));
+    let event = agent.expect(child.pid, "exit", &json!({"process.exit_code": 0}));
+    let measured = fs::read_to_string(measured).expect("what was measured");
+    expect_cpu_time(&event, measured.parse().expect("a number"));
+}
+
+/// Holds a line to the time that the process had used before its end.
+#[track_caller]
+fn expect_cpu_time(event: &Value, measured: u64) {
+    let cpu = number(event, "tellwire.exit.cpu_time");
+    let slack = if in_vm() { 1000 } else { 100 } * MILLISECOND;
+    assert!(measured <= cpu && cpu < measured + slack, "{cpu} of {measured}");
+}
+
+/// Lets the thread use so much time, in nanoseconds.
+fn use_cpu(time: u64) {
+    let used = || nanoseconds(clock_gettime(ClockId::ThreadCPUTime));
+    let end = used() + time;
+    while used() < end {}
 }
 
 /// CPU time of this process so far, in nanoseconds.
 fn cpu_time() -> u64 {
-    let time = clock_gettime(ClockId::ProcessCPUTime);
+    nanoseconds(clock_gettime(ClockId::ProcessCPUTime))
+}
+
+fn nanoseconds(time: Timespec) -> u64 {
     time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs()
 }
